@@ -1,0 +1,1 @@
+"""The hospital: reads its own data, computes contributions, and decides what leaves."""

@@ -1,0 +1,282 @@
+"""The report's charts: matplotlib figures, as SVG texts that stand inside an HTML page.
+
+No text of the study is drawn: names, units and legends are the page's, where they are escaped, wrapped and read aloud. Marks
+differ by colour and by dash; colours are those of Okabe and Ito (2008, "Color universal design"), which colour-blind readers
+tell apart. The same data give the same text: identifiers are salted with the chart's name, which also keeps them unique in a page.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from server.outcome import RoundRecord
+from shared.metrics import Curve, Floats, Judgement
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f5f5f")
+DASHES = ("", "5 2.2", "1.6 1.6", "7 2 1.6 2")
+"""SVG dash patterns, in line widths of one; the legend draws them too."""
+
+MOST_LINES = len(COLOURS) * len(DASHES)
+"""More classes than this are drawn in one grey, and only their mean stands out."""
+
+GREY, INK = "#9a9a9a", "#3d3d3d"
+_GRID = 500
+"""Points of one curve that fall into one cell of a 500 x 500 grid are drawn as one."""
+
+_STYLE: dict[str, Any] = {
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelpad": 6.0,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def line_style(index: int, count: int) -> tuple[str, str]:
+    """Return (colour, dash pattern) of the line of class ``index`` of ``count``."""
+    if count > MOST_LINES:
+        return GREY, ""
+    return COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS)]
+
+
+def wilson(hits: float, rows: float) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927, JASA 22:209-212); (0, 1) without rows."""
+    if rows <= 0:
+        return 0.0, 1.0
+    z2 = 1.959964**2
+    share = hits / rows
+    centre = (share + z2 / (2 * rows)) / (1 + z2 / rows)
+    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows * rows))) / (1 + z2 / rows)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def drawable(curve: Curve) -> bool:
+    """Whether both kinds of rows were held out, so that the class has a ROC curve."""
+    ends = (curve.false_positive_rate, curve.true_positive_rate)
+    return all(len(end) > 1 and end[-1] > 0 for end in ends)
+
+
+def area(curve: Curve) -> float:
+    """Return the area under one ROC curve, NaN where there is none."""
+    return float(np.trapezoid(curve.true_positive_rate, curve.false_positive_rate)) if drawable(curve) else math.nan
+
+
+def learning_curve(training: Sequence[RoundRecord]) -> str | None:
+    """Return the loss by training round; None where no method reported a loss. Hollow marks: a hospital was missing."""
+    points = [(record.round, record.measurements["loss"], bool(record.dropped)) for record in training if "loss" in record.measurements]
+    if not points:
+        return None
+    rounds, losses = [point[0] for point in points], [point[1] for point in points]
+
+    def draw(axes: Any) -> None:
+        axes.plot(rounds, losses, color=COLOURS[0], marker="o" if len(points) <= 60 else "", markersize=3.5)
+        missing = [(number, loss) for number, loss, incomplete in points if incomplete]
+        if missing:
+            axes.plot(*zip(*missing, strict=True), "o", color=COLOURS[1], markerfacecolor="white", markersize=6.5)
+        axes.set(xlabel="round", ylabel="training loss")
+        axes.set_ylim(bottom=0.0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(points) == 1:
+            axes.set_xticks(rounds)
+
+    return _svg("learning", f"Training loss by round, from {losses[0]:.3g} to {losses[-1]:.3g} in {len(points)} rounds.", draw)
+
+
+def roc(judgement: Judgement) -> str | None:
+    """Return the ROC curves; a binary study's operating point is marked. None where no class can be drawn."""
+    curves = [curve for curve in judgement.curves if drawable(curve)]
+    if not curves:
+        return None
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, dashes=(4, 3))
+        _lines(axes, judgement, lambda curve: _thin(curve.false_positive_rate, curve.true_positive_rate))
+        if len(judgement.curves) > 1:
+            axes.plot(*_mean_curve(curves, _height_of_roc), color=INK, linewidth=2.4)
+        else:
+            rates = judgement.confusion / judgement.confusion.sum(axis=1, keepdims=True)
+            axes.plot(rates[0, 1], rates[1, 1], "o", color=COLOURS[1], markersize=7, markeredgecolor="white")
+        _square(axes, "false positive rate (1 - specificity)", "true positive rate (sensitivity)")
+
+    return _svg("roc", "Receiver operating characteristic: true against false positive rate.", draw)
+
+
+def precision_recall(judgement: Judgement) -> str | None:
+    """Return the precision-recall curves; dashed for a binary study: the precision of guessing. None without any class."""
+    curves = [curve for curve in judgement.curves if drawable(curve)]
+    if not curves:
+        return None
+
+    def draw(axes: Any) -> None:
+        # Between two thresholds the curve has the height of the lower one, as average precision counts it.
+        _lines(axes, judgement, lambda curve: _thin(*_steps(curve)), drawstyle="steps-pre")
+        if len(judgement.curves) > 1:
+            axes.plot(*_mean_curve(curves, _height_of_precision), color=INK, linewidth=2.4, drawstyle="steps-pre")
+        else:
+            axes.axhline(judgement.confusion[1].sum() / judgement.n, color=GREY, linewidth=1.0, dashes=(4, 3))
+            called = judgement.confusion[:, 1]
+            if called.sum():
+                recall = called[1] / judgement.confusion[1].sum()
+                axes.plot(recall, called[1] / called.sum(), "o", color=COLOURS[1], markersize=7, markeredgecolor="white")
+        _square(axes, "recall (sensitivity)", "precision (positive predictive value)")
+
+    return _svg("precision-recall", "Precision against recall.", draw)
+
+
+def calibration(judgement: Judgement) -> str | None:
+    """Return observed against predicted shares by predicted tenth, with 95 % intervals for a single class."""
+    if not any(len(curve.rows) for curve in judgement.curves):
+        return None
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, dashes=(4, 3))
+        if len(judgement.curves) == 1:
+            curve = judgement.curves[0]
+            bounds = [wilson(o * n, n) for o, n in zip(curve.observed, curve.rows, strict=True)]
+            axes.vlines(curve.predicted, *zip(*bounds, strict=True), color=COLOURS[0], linewidth=1.2, alpha=0.6)
+            axes.plot(curve.predicted, curve.observed, color=COLOURS[0], marker="o", markersize=4.5, linewidth=1.2)
+        else:
+            _lines(axes, judgement, lambda curve: (curve.predicted, curve.observed))
+        _square(axes, "predicted probability", "observed share")
+
+    return _svg("calibration", "Calibration: observed share against predicted probability, by tenth.", draw)
+
+
+def predicted_observed(judgement: Judgement) -> str | None:
+    """Return the mean observed number against the mean predicted one, by predicted tenth of the declared range."""
+    curve = judgement.curves[0]
+    if not len(curve.rows):
+        return None
+
+    def draw(axes: Any) -> None:
+        both = np.concatenate([curve.predicted, curve.observed])
+        margin = 0.06 * (float(np.ptp(both)) or 1.0)
+        ends = (float(both.min()) - margin, float(both.max()) + margin)
+        axes.plot(ends, ends, color=GREY, linewidth=1.0, dashes=(4, 3))
+        axes.plot(curve.predicted, curve.observed, color=COLOURS[0], linewidth=1.2)
+        axes.scatter(curve.predicted, curve.observed, s=20 + 180 * curve.rows / curve.rows.max(), color=COLOURS[0], alpha=0.75)
+        axes.set(xlim=ends, ylim=ends, xlabel="mean prediction", ylabel="mean observation", aspect="equal")
+
+    return _svg("predicted-observed", "Mean observation against mean prediction, by tenth of the declared range.", draw)
+
+
+def _lines(axes: Any, judgement: Judgement, points: Callable[[Curve], tuple[Floats, Floats]], **options: Any) -> None:
+    """Draw one line for each class; many lines are thin and faint."""
+    count = len(judgement.curves)
+    for index, curve in enumerate(judgement.curves):
+        if not drawable(curve):
+            continue
+        colour, dash = line_style(index, count)
+        look = {"color": colour, "linewidth": 1.8} if count == 1 else {"color": colour, "linewidth": 1.1, "alpha": 0.75}
+        if dash:
+            look["dashes"] = [float(part) for part in dash.split()]
+        axes.plot(*points(curve), **look, **options)
+
+
+def _square(axes: Any, xlabel: str, ylabel: str) -> None:
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=xlabel, ylabel=ylabel, aspect="equal")
+    ticks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    axes.set(xticks=ticks, yticks=ticks)
+
+
+def _thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return the points that differ on the grid from the one before, and both ends."""
+    cells = np.stack([np.round(x * _GRID), np.round(y * _GRID)])
+    differs = np.any(np.diff(cells, axis=1) != 0, axis=0)
+    # A point is kept when the curve leaves its cell or has just entered it, so that corners stay where they are.
+    kept = np.concatenate([[True], differs]) | np.concatenate([differs, [True]])
+    return x[kept], y[kept]
+
+
+def _steps(curve: Curve) -> tuple[Floats, Floats]:
+    return np.concatenate([[0.0], curve.recall]), np.concatenate([curve.precision[:1], curve.precision])
+
+
+def _mean_curve(curves: Sequence[Curve], height: Callable[[Curve, Floats], Floats]) -> tuple[Floats, Floats]:
+    """Return the mean height of the classes' curves: the area below it is the macro mean of their areas."""
+    x = np.linspace(0.0, 1.0, _GRID + 1)
+    return x, np.mean([height(curve, x) for curve in curves], axis=0)
+
+
+def _height_of_roc(curve: Curve, x: Floats) -> Floats:
+    return np.asarray(np.interp(x, curve.false_positive_rate, curve.true_positive_rate))
+
+
+def _height_of_precision(curve: Curve, x: Floats) -> Floats:
+    index = np.searchsorted(curve.recall, x - 1e-12)
+    return np.asarray(curve.precision[np.minimum(index, len(curve.precision) - 1)])
+
+
+def _svg(name: str, title: str, draw: Callable[[Any], None]) -> str:
+    """Return the chart as an ``<svg>`` element with a title.
+
+    name: unique in a page; begins every identifier.
+    """
+    matplotlib = _matplotlib()
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
+        figure = Figure(figsize=(4.4, 3.9))
+        draw(figure.add_subplot())
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(text.getvalue(), name, title)
+
+
+def _inline(svg: str, name: str, title: str) -> str:
+    """Return matplotlib's SVG file as an element of a page: no prologue, no global style, own identifiers, short numbers."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = re.sub(r"\s*\n\s*", "\n", svg)
+    opening = f'<svg role="img" aria-labelledby="{name}-title"'
+    return svg.replace("<svg", opening, 1).replace(">", f'><title id="{name}-title">{title}</title>', 1).strip()
+
+
+@cache
+def _matplotlib() -> Any:
+    """Import matplotlib without the user's settings and without writing to the home folder, which may be read-only.
+
+    Only the fonts that come with matplotlib are looked at: the page's own fonts replace them, their widths suffice.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"MPLCONFIGDIR": folder, "MATPLOTLIBRC": folder, "MPL_IGNORE_SYSTEM_FONTS": "1", "MPLBACKEND": "svg"}
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
+        try:
+            import matplotlib
+            import matplotlib.font_manager
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+    return matplotlib

@@ -1,0 +1,189 @@
+"""The report's facts: who brought what, who was missing, how columns were prepared, how the run was done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from server.outcome import Outcome, RoundRecord
+from server.tables import Cell
+from server.wording import UNDEFINED, bytes_text, code_meaning, number_text, plural, rounds_text, seconds_text, share_text
+
+STAGE_NAMES = {"prepare": "preparation", "train": "training", "evaluate": "evaluation"}
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One hospital's data. ``classes``: count and share of each class among the training rows."""
+
+    name: str
+    patients: str
+    rows: str
+    training: str
+    held_out: str
+    classes: tuple[Cell, ...]
+    outside: str
+    rounds: str
+    notes: tuple[str, ...]
+
+
+def site_rows(outcome: Outcome) -> tuple[SiteRow, ...]:
+    """Return one row for each hospital, and the total of all when there are several."""
+    rounds = len(outcome.training)
+    rows = [
+        SiteRow(
+            name=site.name,
+            patients=f"{site.patients:,}",
+            rows=f"{site.rows:,}",
+            training=f"{site.training_rows:,}",
+            held_out=f"{site.held_out_rows:,}",
+            classes=_class_cells(site.class_rows),
+            outside=_outside(site.out_of_contract),
+            rounds=f"{outcome.contributed_rounds(site.name)} of {rounds}",
+            notes=site.notes,
+        )
+        for site in outcome.sites
+    ]
+    if len(rows) > 1:
+        sites = outcome.sites
+        classes = [sum(column) for column in zip(*(site.class_rows for site in sites), strict=False)]
+        rows.append(
+            SiteRow(
+                name="All",
+                patients=f"{sum(site.patients for site in sites):,}",
+                rows=f"{sum(site.rows for site in sites):,}",
+                training=f"{sum(site.training_rows for site in sites):,}",
+                held_out=f"{sum(site.held_out_rows for site in sites):,}",
+                classes=_class_cells(classes),
+                outside=f"{sum(sum(site.out_of_contract.values()) for site in sites):,}",
+                rounds="",
+                notes=(),
+            )
+        )
+    return tuple(rows)
+
+
+def _class_cells(counts: Sequence[int]) -> tuple[Cell, ...]:
+    return tuple(Cell(f"{count:,}", share_text(count, sum(counts))) for count in counts)
+
+
+def _outside(counts: Mapping[str, int]) -> str:
+    named = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    return f"{sum(counts.values()):,} ({named})" if named else "0"
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Rounds of one stage that did not have one hospital's answer, or had it in an odd way, for one reason."""
+
+    site: str
+    stage: str
+    rounds: str
+    code: str
+    meaning: str
+    counted: bool
+
+
+def absences(history: Sequence[RoundRecord]) -> tuple[Absence, ...]:
+    """Return who was missing when and why, and what was odd without being left out."""
+    found: dict[tuple[str, str, str, bool], list[int]] = {}
+    for record in history:
+        for codes, counted in ((record.dropped, False), (record.noted, True)):
+            for site, code in codes.items():
+                found.setdefault((site, record.stage, code, counted), []).append(record.round)
+    return tuple(
+        Absence(site, STAGE_NAMES.get(stage, stage), rounds_text(rounds), code, code_meaning(code), counted)
+        for (site, stage, code, counted), rounds in found.items()
+    )
+
+
+@dataclass(frozen=True)
+class ColumnRow:
+    """One column of the contract, and how it was prepared."""
+
+    name: str
+    description: str
+    contract: str
+    missing: str
+    missing_share: str
+    outside: str
+    mean: str
+    deviation: str
+    fill: str
+
+
+def column_rows(outcome: Outcome) -> tuple[ColumnRow, ...]:
+    """Return one row for each feature column of a table."""
+    preparation, contract = outcome.preparation, outcome.study.data
+    rows = []
+    for encoding in preparation.columns:
+        column = contract.columns[encoding.name]
+        number = column.type == "number"
+        if column.range is not None:
+            declared = f"{column.range[0]:g} to {column.range[1]:g}{column.unit and ' ' + column.unit}"
+        else:
+            declared = f"one of {', '.join(str(level) for level in column.levels)}"
+        missing = preparation.missing[encoding.name]
+        rows.append(
+            ColumnRow(
+                name=encoding.name,
+                description=column.description,
+                contract=declared,
+                missing=f"{missing:,}",
+                missing_share=share_text(missing, preparation.rows),
+                outside=f"{preparation.outside[encoding.name]:,}",
+                mean=number_text(encoding.center, 4) if number else "",
+                deviation=number_text(encoding.scale, 4) if number else "",
+                fill=_fill(number, encoding.levels, encoding.fill, missing),
+            )
+        )
+    return tuple(rows)
+
+
+def _fill(number: bool, levels: int, fill: float, missing: int) -> str:
+    if not missing:
+        return ""
+    if number:
+        return f"median, {number_text(fill, 4)}"
+    return f"share, {fill:.3f}" if levels == 2 else "no level"
+
+
+def image_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
+    """Return (term, text) about the images; empty for a table."""
+    images, preparation = outcome.study.data.images, outcome.preparation
+    if images is None:
+        return ()
+    low, high = images.range
+    facts = [("Images", f"{images.height} x {images.width} pixels, {plural(images.channels, 'channel')}, values {low:g} to {high:g}")]
+    pairs = zip(preparation.image_mean, preparation.image_deviation, strict=True)
+    for index, (mean, deviation) in enumerate(pairs):
+        which = f" of channel {index + 1}" if images.channels > 1 else ""
+        facts.append((f"Pixels{which}", f"mean {mean:.4f}, deviation {deviation:.4f}, of values scaled to 0 to 1"))
+    return tuple(facts)
+
+
+def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
+    """Return (term, text) of how the run was done."""
+    study = outcome.study
+    history = outcome.history
+    slowest = max((record.seconds for record in outcome.training), default=0.0)
+    return (
+        ("Method", f"{study.method.name}{_options(study.method.options)}"),
+        ("Training rounds", f"{len(outcome.training)} of {study.method.rounds} planned"),
+        ("Server strategy", f"{study.aggregation.strategy}{_options(study.aggregation.options)}"),
+        ("Smallest number of hospitals in a sum", str(study.aggregation.min_sites)),
+        ("Seed", str(study.study.seed)),
+        ("Threads for one operation", str(study.study.threads)),
+        ("Sent by the hospitals", bytes_text(sum(record.bytes_up for record in history))),
+        ("Sent to the hospitals", bytes_text(sum(record.bytes_down for record in history))),
+        ("Time", f"{seconds_text(outcome.seconds_total)} in all; slowest training round {seconds_text(slowest)}"),
+        ("Peak memory", bytes_text(outcome.peak_memory_bytes)),
+        ("Intervals", f"95 %, from {study.evaluation.bootstrap_replicates} Poisson resamples of the summed counts"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in outcome.versions.items()) or UNDEFINED),
+    )
+
+
+def _options(options: object) -> str:
+    known = dataclasses.asdict(options) if dataclasses.is_dataclass(options) and not isinstance(options, type) else {}
+    return f" ({', '.join(f'{name} = {value}' for name, value in known.items())})" if known else ""

@@ -1,0 +1,174 @@
+"""The model card: what the released model is for, what it was made from, how good it is, and where it ends.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting", FAT* 2019, arXiv:1810.03993. One list of sections serves the
+Markdown file in the bundle and the page of the report.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from server.outcome import Outcome
+from server.verdict import label_unit, majority_share, verdict_of
+from server.wording import METRIC_WORDS, bytes_text, plural, range_text, share_text, value_text
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the card: paragraphs, then points, then a table whose first row is its head."""
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
+
+
+def model_card(outcome: Outcome) -> str:
+    """Return the model card as Markdown."""
+    lines = [f"# Model card: {_plain(outcome.study.name)}", ""]
+    for section in card_sections(outcome):
+        lines += [f"## {section.title}", ""]
+        for paragraph in section.paragraphs:
+            lines += [_plain(paragraph), ""]
+        lines += [f"- {_plain(point)}" for point in section.points] + [""] * bool(section.points)
+        if section.table:
+            head, *body = section.table
+            lines += [_row(head), _row(("---",) * len(head)), *map(_row, body), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def card_sections(outcome: Outcome) -> tuple[Section, ...]:
+    """Return the card's sections, in reading order."""
+    return (
+        _intended_use(outcome),
+        _data(outcome),
+        _method(outcome),
+        _results(outcome),
+        _limits(outcome),
+        Section("Attribution", points=outcome.attributions or ("No attribution was given for these data.",)),
+        Section(
+            "Provenance",
+            (f"Digest of the study (SHA-256): {outcome.study.digest}",),
+            tuple(f"{name} {version}" for name, version in outcome.versions.items()),
+        ),
+    )
+
+
+def _intended_use(outcome: Outcome) -> Section:
+    data = outcome.study.data
+    unit = data.columns[data.label].unit
+    what = f"the number {data.label}{unit and f' ({unit})'}" if data.task == "number" else f"{data.label}: {' or '.join(data.classes)}"
+    return Section(
+        "Intended use",
+        (
+            f"The question: {outcome.study.study.question}",
+            f"The model reads {'images' if data.images else plural(len(data.features), 'column')} and predicts {what}.",
+            "It is a research result. It is not a medical device, it has not been validated prospectively, and it must not be"
+            " used to decide about a patient.",
+        ),
+    )
+
+
+def _data(outcome: Outcome) -> Section:
+    data, preparation = outcome.study.data, outcome.preparation
+    patients = sum(site.patients for site in outcome.sites)
+    rows = sum(site.rows for site in outcome.sites)
+    held_out = sum(site.held_out_rows for site in outcome.sites)
+    split = (
+        f"by the column {data.split_column}"
+        if data.split_column
+        else f"by patient ({100 * data.test_fraction:g} % of the patients, chosen by keyed hash)"
+    )
+    points = [
+        f"{plural(len(outcome.sites), 'hospital')}, {plural(patients, 'patient')}, {plural(rows, 'row')};"
+        f" {preparation.rows:,} rows trained the model and {held_out:,} were held out, {split}."
+    ]
+    if data.classes:
+        whole = sum(preparation.class_rows)
+        counts = zip(data.classes, preparation.class_rows, strict=True)
+        shares = ", ".join(f"{name} {count:,} ({share_text(count, whole)})" for name, count in counts)
+        points.append(f"Training rows by class: {shares}.")
+    outside, missing = sum(preparation.outside.values()), sum(preparation.missing.values())
+    points.append(
+        f"{plural(missing, 'value')} of the training rows were missing, {outside:,} of them because they lay outside the data"
+        " contract; they were filled in as the bundle's preparation says."
+    )
+    return Section("Data", points=tuple(points))
+
+
+def _method(outcome: Outcome) -> Section:
+    study = outcome.study
+    up = bytes_text(sum(record.bytes_up for record in outcome.history))
+    return Section(
+        "Method",
+        (outcome.description,),
+        (
+            f"{plural(len(outcome.training), 'training round')}, aggregated with {study.aggregation.strategy}; seed"
+            f" {study.study.seed}.",
+            f"Imputation, scaling and encoding come from sums over all hospitals. Hospitals sent {up} in all.",
+        ),
+    )
+
+
+def _results(outcome: Outcome) -> Section:
+    judged = [("Together", outcome.federated)] + ([("Pooled", outcome.pooled)] if outcome.pooled else [])
+    units = {metric: label_unit(outcome, metric) for metric in outcome.federated.metrics}
+    head = ("Metric", *(f"{name} (95 % interval)" for name, _ in judged))
+    body = tuple(
+        (
+            METRIC_WORDS[metric].label + (f" ({unit})" if unit else ""),
+            *(
+                f"{value_text(metric, judgement.metrics[metric].value)} ({range_text(metric, judgement.metrics[metric])})"
+                for _, judgement in judged
+            ),
+        )
+        for metric, unit in units.items()
+    )
+    verdict = verdict_of(outcome)
+    paragraphs = [f"On {outcome.federated.n:,} held-out rows of all hospitals. {verdict.answer}", *verdict.cautions]
+    if outcome.federated.classes:
+        name, share = majority_share(outcome.federated)
+        if share == share:
+            paragraphs.append(f"Calling every row {name} would have an accuracy of {share:.3f}.")
+    return Section("Results", tuple(paragraphs), table=(head, *body))
+
+
+def _limits(outcome: Outcome) -> Section:
+    data = outcome.study.data
+    points = [
+        "Intervals are for the chance of which patients were held out. They do not cover another split, another seed, another"
+        " year or another hospital: how the model does at a hospital that did not take part is unknown.",
+        "The model finds associations, not causes.",
+    ]
+    if data.task == "binary":
+        points.append(
+            f"Positive calls use the threshold {outcome.study.evaluation.threshold:g}, which the study fixed without weighing"
+            " the harm of a missed case against that of a false alarm."
+        )
+    lacking = [
+        site.name
+        for site in outcome.sites
+        if data.classes and sum(site.class_rows) and sum(count > 0 for count in site.class_rows) == 1
+    ]
+    if lacking:
+        points.append(f"One class only among the training rows: {', '.join(lacking)}.")
+    if outcome.subgroups:
+        columns = ", ".join(outcome.study.evaluation.subgroups)
+        points.append(f"Judged by subgroup for {columns} only; differences between other groups are unknown.")
+    else:
+        points.append("Not judged by subgroup: whether it serves, say, women and men equally well is unknown.")
+    points.append(
+        "Trained without noise and without secure aggregation: the weights carry no privacy guarantee, and someone who has them"
+        " may learn something about the patients behind them."
+    )
+    return Section("Limits", points=tuple(points))
+
+
+def _plain(text: str) -> str:
+    """Return text on one line, with Markdown's and HTML's signs escaped, so that a study cannot write markup."""
+    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(text.split()))
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cell if cell == '---' else _plain(cell) for cell in cells)} |"

@@ -1,0 +1,153 @@
+"""What a run ended with: the one value from which ``metrics.json`` and ``report.html`` are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.examples import Arrays
+from shared.metrics import Judgement
+from shared.preparation import Preparation
+from shared.study import Study
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One exchange.
+
+    stage: ``prepare``, ``train`` or ``evaluate``.
+    round: number within its stage, from 1.
+    measurements: what the method reported, such as ``loss``.
+    seconds: wall time of the exchange and the step.
+    contributors: names of the sites in the sum.
+    dropped: reason code by name of every site that was asked and is not in the sum.
+    noted: code by name of sites that did something odd without spoiling the round.
+    bytes_up, bytes_down: payload from and to all sites.
+    """
+
+    stage: str
+    round: int
+    measurements: Mapping[str, float]
+    seconds: float
+    contributors: tuple[str, ...]
+    dropped: Mapping[str, str]
+    noted: Mapping[str, str]
+    bytes_up: int
+    bytes_down: int
+
+
+@dataclass(frozen=True)
+class SiteSummary:
+    """One hospital, as far as its policy lets it be shown.
+
+    patients, rows: all it brought; training_rows, held_out_rows: by part.
+    class_rows: training rows by class index; empty for a number.
+    out_of_contract: values outside the contract, by column.
+    notes: sentences for the report, such as that a class is absent.
+    """
+
+    name: str
+    patients: int
+    rows: int
+    training_rows: int
+    held_out_rows: int
+    class_rows: tuple[int, ...]
+    out_of_contract: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Everything that a run leaves behind, besides its checkpoint.
+
+    weights: of the released model.
+    history: every exchange, in order.
+    federated: the released model on all held-out rows.
+    subgroups: the same on the rows of each subgroup, by ``column=level``.
+    per_site: the same on each site's own held-out rows.
+    pooled: the model trained as if all data lay in one place, on all held-out rows; None when not compared.
+    local: each site's own model on all held-out rows; local_at_home: on the site's own held-out rows. Empty when not compared.
+    attributions: texts that the data's licences ask for.
+    description: of the model, for the card.
+    """
+
+    study: Study
+    sites: tuple[SiteSummary, ...]
+    preparation: Preparation
+    weights: Arrays
+    history: tuple[RoundRecord, ...]
+    federated: Judgement
+    subgroups: Mapping[str, Judgement]
+    per_site: Mapping[str, Judgement]
+    pooled: Judgement | None
+    local: Mapping[str, Judgement]
+    local_at_home: Mapping[str, Judgement]
+    attributions: tuple[str, ...]
+    description: str
+    seconds_total: float
+    peak_memory_bytes: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def training(self) -> tuple[RoundRecord, ...]:
+        """The training rounds."""
+        return tuple(record for record in self.history if record.stage == "train")
+
+    def contributed_rounds(self, site: str) -> int:
+        """Return in how many training rounds the site was counted."""
+        return sum(site in record.contributors for record in self.training)
+
+
+def metrics_of(outcome: Outcome) -> dict[str, Any]:
+    """Return the content of ``metrics.json``; keys are stable and documented in docs/metrics.md."""
+    sites = {
+        site.name: {
+            "patients": site.patients,
+            "rows": site.rows,
+            "contributed_rounds": outcome.contributed_rounds(site.name),
+        }
+        for site in outcome.sites
+    }
+    history = [
+        {
+            "round": record.round,
+            "loss": record.measurements.get("loss"),
+            "seconds": record.seconds,
+            "contributors": list(record.contributors),
+            "dropped": dict(record.dropped),
+        }
+        for record in outcome.training
+    ]
+    dropped = {f"{record.stage} {record.round}": dict(record.dropped) for record in outcome.history if record.dropped}
+    noted = {f"{record.stage} {record.round}": dict(record.noted) for record in outcome.history if record.noted}
+    return {
+        "study": outcome.study.name,
+        "digest": outcome.study.digest,
+        "method": outcome.study.method.name,
+        "sites": sites,
+        "rounds_completed": len(history),
+        "federated": outcome.federated.values(),
+        "pooled": outcome.pooled.values() if outcome.pooled else None,
+        "local": {name: judgement.values() for name, judgement in outcome.local.items()},
+        "local_at_home": {name: judgement.values() for name, judgement in outcome.local_at_home.items()},
+        "per_site": {name: judgement.values() for name, judgement in outcome.per_site.items()},
+        "subgroups": {name: judgement.values() for name, judgement in outcome.subgroups.items()},
+        "intervals": {
+            name: [_finite(interval.low), _finite(interval.high)] for name, interval in outcome.federated.metrics.items()
+        },
+        "history": history,
+        "dropped": dropped,
+        "noted": noted,
+        "out_of_contract": dict(outcome.preparation.outside),
+        "bytes_up": sum(record.bytes_up for record in outcome.history),
+        "bytes_down": sum(record.bytes_down for record in outcome.history),
+        "seconds_total": outcome.seconds_total,
+        "seconds_rounds": sum(record.seconds for record in outcome.history),
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "versions": dict(outcome.versions),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value and abs(value) != float("inf") else None

@@ -1,0 +1,118 @@
+"""The report: one HTML file that says what was asked, whether training together was worth it, and how that is known.
+
+It needs no network and runs no script: charts are inline SVG, fonts are the reader's own, and a content security policy forbids
+the rest. Every text of the study is escaped. The same outcome gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from server import charts, facts, tables
+from server.model_card import card_sections
+from server.outcome import Outcome
+from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
+from server.wording import METRIC_WORDS, plural, value_text
+from shared.errors import OutputError
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(outcome: Outcome, path: Path) -> None:
+    """Write the report, or leave what was there.
+
+    path: of the HTML file; its folder exists.
+
+    Raises: OutputError if it cannot be written.
+    """
+    text = render(outcome)
+    unfinished = path.with_name(f".{path.name}.new")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OutputError(f"{path}: the report cannot be written: {error.strerror}. Free some space or choose another --output.") from None
+
+
+def render(outcome: Outcome) -> str:
+    """Return the report as one HTML text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(_context(outcome)) + "\n"
+
+
+def _context(outcome: Outcome) -> dict[str, Any]:
+    study, judgement = outcome.study, outcome.federated
+    metric = main_metric(outcome)
+    return {
+        "study": study,
+        "outcome": outcome,
+        "judgement": judgement,
+        "sizes": _sizes(outcome),
+        "noun": row_noun(outcome),
+        "verdict": verdict_of(outcome),
+        "metric": METRIC_WORDS[metric],
+        "metrics": [METRIC_WORDS[name] for name in judgement.metrics],
+        "comparison": tables.comparison_table(outcome),
+        "homes": tables.home_rows(outcome),
+        "subgroups": tables.subgroup_table(outcome) if outcome.subgroups else None,
+        "legend": tables.legend(judgement),
+        "confusion": tables.confusion_rows(judgement),
+        "diagnostics": tables.diagnostic_values(judgement),
+        "majority": _majority(outcome),
+        "sites": facts.site_rows(outcome),
+        "absences": facts.absences(outcome.history),
+        "columns": facts.column_rows(outcome),
+        "images": facts.image_facts(outcome),
+        "run": facts.run_facts(outcome),
+        "card": card_sections(outcome),
+        "unit": label_unit(outcome, metric),
+        **_charts(outcome),
+    }
+
+
+def _charts(outcome: Outcome) -> dict[str, Any]:
+    """Return the charts by name; those that this study has no use for are None."""
+    from markupsafe import Markup
+
+    judgement = outcome.federated
+    number = outcome.study.data.task == "number"
+    drawn = {
+        "learning": charts.learning_curve(outcome.training),
+        "roc": None if number else charts.roc(judgement),
+        "precision_recall": None if number else charts.precision_recall(judgement),
+        "calibration": None if number else charts.calibration(judgement),
+        "predicted_observed": charts.predicted_observed(judgement) if number else None,
+    }
+    # Safe to insert as they are: no text of the study is drawn in a chart.
+    return {name: svg and Markup(svg) for name, svg in drawn.items()}  # noqa: S704
+
+
+def _sizes(outcome: Outcome) -> str:
+    patients, rows = (sum(getattr(site, name) for site in outcome.sites) for name in ("patients", "rows"))
+    counted = plural(patients, "patient") + ("" if rows == patients else f", {plural(rows, 'row')}")
+    return f"{plural(len(outcome.sites), 'hospital')}, {counted}"
+
+
+def _majority(outcome: Outcome) -> str:
+    """Return what accuracy must be held against; empty for a number."""
+    if not outcome.federated.classes:
+        return ""
+    name, share = majority_share(outcome.federated)
+    accuracy = outcome.federated.metrics["accuracy"].value
+    if share != share:
+        return ""
+    return (
+        f"{value_text('accuracy', accuracy)} of the rows are put into the right class. Calling every row {name}, the most frequent"
+        f" class, would put {value_text('accuracy', share)} into the right class."
+    )

@@ -1,0 +1,230 @@
+"""The report's tables of results: from an outcome to rows of texts, so that the templates only lay out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from server.charts import area, line_style, wilson
+from server.outcome import Outcome
+from server.verdict import apart, label_unit, main_metric
+from server.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
+from shared.metrics import Interval, Judgement
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value, and its interval below it."""
+
+    value: str
+    range: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An interval on a scale, each end as a share of the scale's width."""
+
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model in a comparison; ``kind`` is ``alone``, ``together``, ``pooled`` or ``subgroup``."""
+
+    name: str
+    kind: str
+    mark: Mark | None
+    cells: tuple[Cell, ...]
+    n: str
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """Models judged by the same metrics.
+
+    heads: (label, unit and direction) of each metric; the first is the main one, which is drawn.
+    ticks: (share of the scale's width, text).
+    reference: where the model trained together lies on the scale; None if undefined.
+    """
+
+    heads: tuple[tuple[str, str], ...]
+    rows: tuple[ModelRow, ...]
+    ticks: tuple[tuple[float, str], ...]
+    reference: float | None
+
+
+def comparison_table(outcome: Outcome) -> ModelTable:
+    """Return each hospital alone, together, and pooled, on all held-out rows."""
+    models = [(f"{name} alone", "alone", judgement) for name, judgement in outcome.local.items()]
+    models.append(("Together", "together", outcome.federated))
+    if outcome.pooled:
+        models.append(("Pooled", "pooled", outcome.pooled))
+    return _model_table(outcome, models)
+
+
+def subgroup_table(outcome: Outcome) -> ModelTable:
+    """Return the model trained together on each subgroup's held-out rows, below everyone."""
+    models = [("Everyone", "together", outcome.federated)]
+    models += [(name, "subgroup", judgement) for name, judgement in outcome.subgroups.items()]
+    return _model_table(outcome, models)
+
+
+def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]]) -> ModelTable:
+    metrics = tuple(outcome.federated.metrics)
+    main = main_metric(outcome)
+    intervals = [judgement.metrics[main] for _, _, judgement in models]
+    ends = [end for interval in intervals for end in dataclasses.astuple(interval) if math.isfinite(end)]
+    low, high, ticks = _scale(min(ends), max(ends)) if ends else (0.0, 1.0, ())
+
+    def place(value: float) -> float:
+        return (value - low) / (high - low)
+
+    rows = [
+        ModelRow(
+            name=name,
+            kind=kind,
+            mark=_mark(judgement.metrics[main], place),
+            cells=tuple(_cell(metric, judgement.metrics[metric]) for metric in metrics),
+            n=f"{judgement.n:,}",
+        )
+        for name, kind, judgement in models
+    ]
+    heads = tuple((METRIC_WORDS[metric].label, _direction(metric, label_unit(outcome, metric))) for metric in metrics)
+    own = outcome.federated.metrics[main].value
+    return ModelTable(
+        heads,
+        tuple(rows),
+        tuple((place(tick), text) for tick, text in ticks),
+        place(own) if math.isfinite(own) else None,
+    )
+
+
+def _cell(metric: str, interval: Interval) -> Cell:
+    value = value_text(metric, interval.value)
+    return Cell(value, "" if value == UNDEFINED else range_text(metric, interval))
+
+
+def _direction(metric: str, unit: str) -> str:
+    direction = "higher is better" if METRIC_WORDS[metric].better > 0 else "lower is better"
+    return f"{unit}, {direction}" if unit else direction
+
+
+def _mark(interval: Interval, place: Callable[[float], float]) -> Mark | None:
+    ends = dataclasses.astuple(interval)
+    return Mark(place(interval.low), place(interval.value), place(interval.high)) if all(map(math.isfinite, ends)) else None
+
+
+def _scale(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str], ...]]:
+    """Return the ends of an axis and its (value, text) ticks: three to six round numbers."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(step for step in (0.2 * power, 0.5 * power, power, 2.0 * power) if span / step <= 4.5)
+    first = math.floor(low / step + 1e-9)
+    last = math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    ticks = tuple((index * step, f"{index * step:,.{decimals}f}") for index in range(first, last + 1))
+    return first * step, last * step, ticks
+
+
+@dataclass(frozen=True)
+class HomeRow:
+    """One hospital's own held-out rows, judged by its own model and by the one trained together."""
+
+    name: str
+    n: str
+    own: Cell
+    together: Cell
+    difference: str
+    reading: str
+
+
+def home_rows(outcome: Outcome) -> tuple[HomeRow, ...]:
+    """Return one row for each hospital that was judged at home."""
+    metric = main_metric(outcome)
+    rows = []
+    for name, judgement in outcome.per_site.items():
+        together = judgement.metrics[metric]
+        alone = outcome.local_at_home.get(name)
+        own = alone.metrics[metric] if alone else None
+        difference, reading = _difference(metric, together, own)
+        own_cell = _cell(metric, own) if own else Cell("")
+        rows.append(HomeRow(name, f"{judgement.n:,}", own_cell, _cell(metric, together), difference, reading))
+    return tuple(rows)
+
+
+def _difference(metric: str, together: Interval, own: Interval | None) -> tuple[str, str]:
+    if own is None:
+        return "", ""
+    gap = together.value - own.value
+    if math.isnan(gap):
+        return UNDEFINED, "cannot be compared"
+    text = value_text(metric, abs(gap))
+    sign = "+" if gap > 0 else "\N{MINUS SIGN}"
+    if not text.strip("0."):
+        sign = "±"
+    readings = {1: "clearly better together", -1: "clearly worse together", 0: "may be chance"}
+    return f"{sign}{text}", readings[apart(metric, together, own)]
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One class in the charts: how its line looks, its name, and the area under its ROC curve."""
+
+    colour: str
+    dash: str
+    name: str
+    auroc: str
+
+
+def legend(judgement: Judgement) -> tuple[LegendEntry, ...]:
+    """Return the legend of the charts' lines; empty for a number."""
+    count = len(judgement.curves)
+    return tuple(
+        LegendEntry(*line_style(index, count), curve.name, value_text("auroc", area(curve)))
+        for index, curve in enumerate(judgement.curves)
+        if judgement.classes
+    )
+
+
+@dataclass(frozen=True)
+class ConfusionRow:
+    """Rows of one true class, by called class: (count, share of the true class)."""
+
+    name: str
+    cells: tuple[tuple[str, float], ...]
+
+
+def confusion_rows(judgement: Judgement) -> tuple[ConfusionRow, ...]:
+    """Return the confusion table; empty for a number."""
+    rows = []
+    for name, counts in zip(judgement.classes, judgement.confusion, strict=True):
+        whole = max(float(counts.sum()), 1.0)
+        rows.append(ConfusionRow(name, tuple((f"{count:,.0f}", float(count) / whole) for count in counts)))
+    return tuple(rows)
+
+
+def diagnostic_values(judgement: Judgement) -> tuple[tuple[str, str, Cell], ...]:
+    """Return (name, meaning, value) of what a binary confusion table says of a test, with Wilson intervals."""
+    if len(judgement.classes) != 2:
+        return ()
+    (tn, fp), (fn, tp) = judgement.confusion.tolist()
+    no, yes = judgement.classes
+    shares = (
+        ("Sensitivity", f"of those with {yes}, called {yes}", tp, tp + fn),
+        ("Specificity", f"of those with {no}, called {no}", tn, tn + fp),
+        ("Positive predictive value", f"of those called {yes}, have {yes}", tp, tp + fp),
+        ("Negative predictive value", f"of those called {no}, have {no}", tn, tn + fn),
+    )
+    return tuple((name, meaning, _share_cell(hits, rows)) for name, meaning, hits, rows in shares)
+
+
+def _share_cell(hits: float, rows: float) -> Cell:
+    if not rows:
+        return Cell(UNDEFINED)
+    low, high = wilson(hits, rows)
+    return Cell(f"{hits / rows:.3f}", f"{low:.3f} to {high:.3f}, {hits:,.0f} of {rows:,.0f}")

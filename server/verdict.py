@@ -1,0 +1,271 @@
+"""Is it worth training together? The answer, derived from the numbers and their intervals and from nothing else.
+
+Two models are told apart only where their 95 % intervals do not overlap. That is a cautious rule: all models are judged on the
+same held-out patients, so intervals may overlap although a paired comparison, which sums over patients do not allow, would
+find a difference. The answer therefore says "not shown", never "no difference".
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from server import wording
+from server.outcome import Outcome
+from server.wording import METRIC_WORDS, interval_text, plural, value_text
+from shared.metrics import Interval, Judgement
+
+GUESSING = {"auroc": 0.5, "r2": 0.0}
+"""What a model reaches that knows nothing about the patient."""
+
+FEW_ROWS = 100
+"""Below this many held-out rows the reader is told that intervals are wide."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer.
+
+    tone: ``yes``, ``mixed``, ``no``, or ``open`` where the run cannot tell.
+    answer: one sentence.
+    reasons: the sentences behind it, in the order of their weight.
+    cautions: what limits the answer.
+    """
+
+    tone: Literal["yes", "mixed", "no", "open"]
+    answer: str
+    reasons: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The model trained together against models trained alone, by one metric.
+
+    better, worse: names of those that it is clearly better and clearly worse than.
+    unclear: names of those whose interval overlaps its own.
+    """
+
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+    unclear: tuple[str, ...]
+
+    @property
+    def compared(self) -> int:
+        """Number of models compared."""
+        return len(self.better) + len(self.worse) + len(self.unclear)
+
+
+def main_metric(outcome: Outcome) -> str:
+    """Return the metric that the answer rests on: AUROC for classes, mean absolute error for a number."""
+    return "mae" if outcome.study.data.task == "number" else "auroc"
+
+
+def label_unit(outcome: Outcome, metric: str) -> str:
+    """Return the unit of a metric's values, empty for shares."""
+    return outcome.study.data.columns[outcome.study.data.label].unit if metric in ("mae", "rmse") else ""
+
+
+def apart(metric: str, a: Interval, b: Interval) -> Literal[-1, 0, 1]:
+    """Return 1 if ``a`` is clearly better than ``b``, -1 if clearly worse, 0 if the intervals overlap or are undefined."""
+    if METRIC_WORDS[metric].better < 0:
+        a, b = b, a
+    if a.low > b.high:
+        return 1
+    return -1 if a.high < b.low else 0
+
+
+def compare(metric: str, together: Judgement, others: Mapping[str, Judgement]) -> Comparison:
+    """Compare the model trained together with every other one whose metric is defined."""
+    own = together.metrics[metric]
+    signs = {
+        name: apart(metric, own, other.metrics[metric])
+        for name, other in others.items()
+        if not math.isnan(other.metrics[metric].value)
+    }
+    better, worse, unclear = (tuple(name for name, sign in signs.items() if sign == wanted) for wanted in (1, -1, 0))
+    return Comparison(better, worse, unclear)
+
+
+def verdict_of(outcome: Outcome) -> Verdict:
+    """Return the answer to "is it worth training together?" for one run."""
+    metric = main_metric(outcome)
+    own = outcome.federated.metrics[metric]
+    if math.isnan(own.value):
+        return Verdict("open", "This run cannot tell: the model could not be judged.", (_not_judged(outcome),), ())
+    comparison = compare(metric, outcome.federated, outcome.local)
+    useless = _no_better_than_guessing(outcome)
+    tone, answer = ("no", f"No: {useless[0].lower()}{useless[1:]}") if useless else _answer(comparison, outcome)
+    reasons = [_level(outcome), *_against_alone(outcome, comparison), *_against_pooled(outcome), *_at_home(outcome)]
+    return Verdict(tone, answer, tuple(reasons), tuple(_cautions(outcome)))
+
+
+def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Literal["yes", "mixed", "no", "open"], str]:
+    better, worse, n = len(comparison.better), len(comparison.worse), comparison.compared
+    if not n:
+        beside = "only with pooled data" if outcome.pooled else "with nothing else"
+        return "open", f"This run cannot tell: the model was compared {beside}, not with the hospitals' own models."
+    if better == n:
+        whom = "the hospital's own model" if n == 1 else f"every one of the {n} hospitals' own models"
+        return "yes", f"Yes: on these data, the model trained together is clearly better than {whom}."
+    if better and worse:
+        return "mixed", (
+            f"For some: the model trained together is clearly better than the own models of {better} of {n} hospitals, and"
+            f" clearly worse than those of {worse}."
+        )
+    if worse:
+        return "no", (
+            f"No: the model trained together is clearly worse than the own models of {worse} of {n} hospitals, and clearly"
+            " better than none."
+        )
+    if better:
+        return "mixed", (
+            f"For some: the model trained together is clearly better than the own models of {better} of {n} hospitals; against"
+            " the others, the difference may be chance."
+        )
+    return "open", "Not shown: every difference from the hospitals' own models may be chance."
+
+
+def _no_better_than_guessing(outcome: Outcome) -> str:
+    """Return a sentence if the model is not shown to be of any use, else an empty text."""
+    metric = "r2" if outcome.study.data.task == "number" else "auroc"
+    own = outcome.federated.metrics[metric]
+    if math.isnan(own.value) or own.low > GUESSING[metric]:
+        return ""
+    guess = "predicting the mean for everybody (R² 0)" if metric == "r2" else "guessing (AUROC 0.5)"
+    return f"The model trained together is not shown to be better than {guess}; {interval_text(metric, own)}."
+
+
+def _level(outcome: Outcome) -> str:
+    judgement, data = outcome.federated, outcome.study.data
+    rows = f"{judgement.n:,} held-out {row_noun(outcome)}{'' if judgement.n == 1 else 's'}"
+    if data.task == "number":
+        error, explained = judgement.metrics["mae"], judgement.metrics["r2"]
+        off = interval_text("mae", error, label_unit(outcome, "mae"))
+        return f"On {rows}, its predictions are off by {off} on average; R² is {interval_text('r2', explained)}."
+    auroc = judgement.metrics["auroc"]
+    if data.task == "binary":
+        return (
+            f"On {rows}, it ranks one with {data.label} = {data.classes[1]} above one without in"
+            f" {100 * auroc.value:.1f} % of pairs: AUROC {interval_text('auroc', auroc)}."
+        )
+    accuracy = judgement.metrics["accuracy"]
+    return (
+        f"On {rows}, the mean AUROC of {len(data.classes)} classes, each against the rest, is {interval_text('auroc', auroc)},"
+        f" and {100 * accuracy.value:.1f} % are put into the right class."
+    )
+
+
+def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
+    metric = main_metric(outcome)
+    words, unit = METRIC_WORDS[metric], label_unit(outcome, metric)
+    alone = {name: judgement.metrics[metric].value for name, judgement in outcome.local.items()}
+    alone = {name: value for name, value in alone.items() if not math.isnan(value)}
+    if not alone:
+        return []
+    own = outcome.federated.metrics[metric].value
+    ranked = sorted(alone, key=lambda name: alone[name] * words.better)
+    worst, best = ranked[0], ranked[-1]
+    middle = statistics.median(alone.values())
+    suffix = unit and f" {unit}"
+    sentences = [
+        f"Trained alone and judged on the same {row_noun(outcome)}s, the hospitals' models reach {words.label}"
+        f" {value_text(metric, alone[worst])}{suffix} ({worst}) to {value_text(metric, alone[best])}{suffix} ({best}), median"
+        f" {value_text(metric, middle)}{suffix}; together, {value_text(metric, own)}{suffix}."
+        if len(alone) > 1
+        else f"Trained alone, {best} reaches {words.label} {value_text(metric, alone[best])}{suffix}; together,"
+        f" {value_text(metric, own)}{suffix}."
+    ]
+    if comparison.unclear:
+        ahead = sum((own - alone[name]) * words.better > 0 for name in comparison.unclear)
+        count = len(comparison.unclear)
+        sentences.append(
+            f"For {plural(count, 'hospital')} the intervals overlap, so the difference may be chance; together has the better"
+            f" value in {ahead} of {'this case' if count == 1 else f'these {count}'}."
+        )
+    return sentences
+
+
+def _against_pooled(outcome: Outcome) -> list[str]:
+    if outcome.pooled is None:
+        return []
+    metric = main_metric(outcome)
+    own, pooled = outcome.federated.metrics[metric], outcome.pooled.metrics[metric]
+    if math.isnan(pooled.value):
+        return []
+    unit = label_unit(outcome, metric)
+    reached = f"with all data in one place, the same kind of model reaches {interval_text(metric, pooled, unit)}"
+    gap = value_text(metric, abs(own.value - pooled.value)) + (unit and f" {unit}")
+    sign = apart(metric, own, pooled)
+    if sign < 0:
+        return [f"Not pooling the data costs {gap} of {METRIC_WORDS[metric].label}: {reached}."]
+    if sign > 0:
+        return [f"It is {gap} better than pooling the data, which is unusual and worth a second look: {reached}."]
+    return [f"Not pooling the data costs nothing that these {row_noun(outcome)}s could show: {reached}, {gap} away."]
+
+
+def _at_home(outcome: Outcome) -> list[str]:
+    metric = main_metric(outcome)
+    sign = METRIC_WORDS[metric].better
+    pairs = [
+        (outcome.per_site[name].metrics[metric], own.metrics[metric])
+        for name, own in outcome.local_at_home.items()
+        if name in outcome.per_site
+    ]
+    pairs = [pair for pair in pairs if not any(math.isnan(interval.value) for interval in pair)]
+    if not pairs:
+        return []
+    gains = sum((together.value - own.value) * sign > 0 for together, own in pairs)
+    losses = sum((together.value - own.value) * sign < 0 for together, own in pairs)
+    clear = [apart(metric, together, own) for together, own in pairs]
+    return [
+        f"On their own held-out {row_noun(outcome)}s, {gains} of {plural(len(pairs), 'hospital')} have a better value with the"
+        f" model trained together than with their own, {losses} a worse one; beyond chance, {clear.count(1)} better and"
+        f" {clear.count(-1)} worse."
+    ]
+
+
+def _cautions(outcome: Outcome) -> list[str]:
+    noun = row_noun(outcome)
+    cautions = []
+    judged = {judgement.n for judgement in outcome.local.values()} | ({outcome.pooled.n} if outcome.pooled else set())
+    if judged - {outcome.federated.n}:
+        cautions.append(
+            f"The models were not all judged on the same {noun}s (see the last column of the table): compare with care."
+        )
+    if outcome.federated.n < FEW_ROWS:
+        cautions.append(f"Only {plural(outcome.federated.n, noun)} were held out: intervals are wide.")
+    incomplete = sum(bool(record.dropped) for record in outcome.training)
+    if incomplete:
+        cautions.append(f"In {incomplete} of {plural(len(outcome.training), 'training round')}, at least one hospital was missing.")
+    if noun == "row":
+        cautions.append("Some patients have several rows; intervals treat rows as independent, so they are too narrow.")
+    return cautions
+
+
+def _not_judged(outcome: Outcome) -> str:
+    if not outcome.federated.n:
+        return "No patients were held out."
+    if outcome.study.data.task == "number":
+        return "The error is not defined on the held-out patients."
+    return (
+        f"The {plural(outcome.federated.n, 'held-out row')} all belong to one class, and ranking needs two. The other values in"
+        " the table still hold."
+    )
+
+
+def row_noun(outcome: Outcome) -> str:
+    """Return ``patient`` if every patient has one row, else ``row``."""
+    return "patient" if all(site.patients == site.rows for site in outcome.sites) else "row"
+
+
+def majority_share(judgement: Judgement) -> tuple[str, float]:
+    """Return the most frequent held-out class and its share: the accuracy of calling every row that."""
+    rows = judgement.confusion.sum(axis=1)
+    if not rows.sum():
+        return wording.UNDEFINED, math.nan
+    index = int(rows.argmax())
+    return judgement.classes[index], float(rows[index] / rows.sum())

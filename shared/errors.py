@@ -1,0 +1,94 @@
+"""Every error that Consilium raises on purpose, in one tree.
+
+    ConsiliumError
+    |-- StudyError          a study file, or an option that changes it, says something that cannot be
+    |-- DataError           data are not what the study's contract says
+    |   `-- DatasetMissing  a named data set is not on this machine
+    |-- DependencyMissing   a study needs a package that is not installed
+    |-- OutputError         the output folder cannot be used, or cannot be written
+    |   `-- CheckpointError a checkpoint cannot be written, read, or belongs to another study
+    |-- MixedInstallation   server, client, shared and simulations come from different places
+    |-- RunAbandoned        a round had fewer contributors than the study demands
+    |-- ProtocolError       the other side sent something that is not what was asked for
+    `-- Refusal             a site says no: a code and a hint, never patient data
+
+A message says what was expected, what was received and what to do. No message contains a value from a patient.
+``exit_code`` is what a command returns: 2 for input that the user can mend, 3 for a run that was given up.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConsiliumError(Exception):
+    """Base of every error in this package."""
+
+    exit_code = 2
+
+
+class StudyError(ConsiliumError):
+    """A study file, or an option that changes it, says something that cannot be."""
+
+
+class DataError(ConsiliumError):
+    """Data are not what the study's contract says."""
+
+
+class DatasetMissing(DataError):
+    """A named data set is not on this machine."""
+
+
+class DependencyMissing(ConsiliumError):
+    """A study needs a package that is not installed."""
+
+
+class OutputError(ConsiliumError):
+    """The output folder cannot be used, or cannot be written."""
+
+
+class CheckpointError(OutputError):
+    """A checkpoint cannot be written, cannot be read, or belongs to another study."""
+
+
+class MixedInstallation(ConsiliumError):
+    """The four packages come from different places, so two versions would be mixed."""
+
+
+class RunAbandoned(ConsiliumError):
+    """A round had fewer contributors than the study demands."""
+
+    exit_code = 3
+
+
+class ProtocolError(ConsiliumError):
+    """The other side sent something that is not what was asked for.
+
+    code: short stable word, such as ``wrong-shape``.
+    """
+
+    def __init__(self, code: str, hint: str) -> None:
+        super().__init__(f"{code}: {hint}")
+        self.code = code
+        self.hint = hint
+
+
+class Refusal(ConsiliumError):
+    """A site says no.
+
+    code: short stable word, such as ``not-finite``; it travels to the aggregator.
+    hint: one sentence for people; it travels too, so it never contains data.
+    """
+
+    def __init__(self, code: str, hint: str) -> None:
+        super().__init__(f"{code}: {hint}")
+        self.code = code
+        self.hint = hint
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the sentence that names the known word closest to ``word``, or all of them when none is close."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(words)}."

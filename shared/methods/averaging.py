@@ -1,0 +1,76 @@
+"""What every averaging method shares: weights in the state, weighted changes in the contribution.
+
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+AISTATS 2017, arXiv:1602.05629, Algorithm 1: the next weights are sum_k n_k w_k / sum_k n_k over the contributing sites k with
+n_k rows each. Sites send n_k (w_k - w), so that the bound of an entry follows from how far one round may move a weight.
+
+The state holds ``round``, ``weights/...`` and, at the aggregator only, ``server/optimizer/...``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from shared.examples import Arrays
+from shared.layout import Entry
+from shared.methods.base import Contribution, Measurements, ServerOptimizer, Total, under, within
+
+LOSS_BOUND = 100.0
+"""Largest loss of one row that is reported; larger ones count as this."""
+
+
+def start(weights: Arrays, optimizer: ServerOptimizer) -> Arrays:
+    """Return the state that round 1 broadcasts."""
+    return {
+        "round": np.array(0),
+        **under("weights", weights),
+        **under("server/optimizer", optimizer.init(weights)),
+    }
+
+
+def weights_of(state: Arrays) -> Arrays:
+    """Return the weights in a state."""
+    return within("weights", state)
+
+
+def norm(weights: Arrays) -> float:
+    """Return the L2 norm over all weights; infinite or NaN weights give infinity or NaN."""
+    return math.sqrt(sum(float(np.vdot(array, array)) for array in weights.values()))
+
+
+def entries(weights: Arrays, max_rows: int, update_bound: float, precision: float) -> tuple[Entry, ...]:
+    """Return the layout of a contribution.
+
+    update_bound: largest change of one weight in one round at one site.
+    precision: harmless rounding error of one site's n_k (w_k - w).
+    """
+    changes = [
+        Entry(f"update/{name}", array.shape, max_rows * update_bound, precision) for name, array in weights.items()
+    ]
+    # The mean loss is shown with four digits; a sum over rows may be off by that share of a row's largest loss.
+    return (*changes, Entry("loss", (), max_rows * LOSS_BOUND, 1.0))
+
+
+def contribution(before: Arrays, after: Arrays, rows: int, loss: float) -> Contribution:
+    """Return n_k (w_k - w) and the summed loss.
+
+    before, after: weights as broadcast, and as this site ended.
+    loss: sum over rows.
+    """
+    changes = {name: (np.asarray(after[name], np.float64) - before[name]) * rows for name in before}
+    return Contribution({**under("update", changes), "loss": np.array(loss)}, float(rows))
+
+
+def advance(state: Arrays, total: Total, optimizer: ServerOptimizer) -> tuple[Arrays, Measurements]:
+    """Return the next state and the mean loss of the contributing sites' rows."""
+    weights = weights_of(state)
+    changes = within("update", total.arrays)
+    mean = {
+        name: (array.astype(np.float64) + changes[name] / total.weight).astype(array.dtype)
+        for name, array in weights.items()
+    }
+    moved, weights = optimizer.apply(within("server/optimizer", state), weights, mean)
+    state = {"round": state["round"] + 1, **under("weights", weights), **under("server/optimizer", moved)}
+    return state, {"loss": float(total.arrays["loss"]) / total.weight}

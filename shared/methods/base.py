@@ -1,0 +1,208 @@
+"""The one seam: a federated method is a loop of sums (DESIGN section 2).
+
+A round is: the server broadcasts a state; every site computes a contribution from its own patients; the contributions are
+added; the server moves the state with the total alone. Both halves of a method stand in one file: ``contribute`` runs at the
+hospital, ``advance`` at the aggregator, and what they must agree on is the ``Ask`` that both derive from the state.
+
+A state is named arrays, so that broadcasting, checkpointing and digests are written once. Names with a path component
+``server`` (an optimiser's moments) stay at the aggregator: ``broadcast`` leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.examples import Arrays, Examples, Part
+from shared.fixedpoint import WordPlan, plan
+from shared.layout import Entry
+from shared.randomness import Randomness
+
+if TYPE_CHECKING:
+    from shared.preparation import Prepared, Preparation
+    from shared.study import Study
+
+Measurements = Mapping[str, float]
+"""What ``advance`` reports of a round, for people: ``{"loss": 0.31}``."""
+
+R_co = TypeVar("R_co", covariant=True)
+
+NOTHING: Arrays = {}
+"""The memory of a method that remembers nothing at the site."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How much one patient can change one site's contribution, after clipping.
+
+    l1, l2: norms over the whole vector, weight included.
+    """
+
+    l1: float
+    l2: float
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What both halves agree on for one round.
+
+    part: whose rows are summed.
+    entries: the layout of the contribution, with the bound and the precision of each entry.
+    weight_bound: largest weight that one site may have.
+    word_bits: 32 for networks, 64 for statistics.
+    stochastic_rounding: unbiased rounding from the run's generator; otherwise to nearest.
+    state_norm: L2 norm of the broadcast weights, `averaging.norm`; 0 where the state holds none.
+    state_norm_bound: largest norm of a legitimate state; a site refuses others (a chosen state of huge norm isolates one patient).
+    influence: one patient's influence, or None where the method bounds none.
+    data_dependent_subsets: whether sums are over subsets that the data choose (a tree node, a risk set).
+    """
+
+    part: Part
+    entries: tuple[Entry, ...]
+    weight_bound: float
+    word_bits: int
+    stochastic_rounding: bool
+    state_norm: float
+    state_norm_bound: float
+    influence: Influence | None = None
+    data_dependent_subsets: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """What one site computed.
+
+    arrays: by entry name, in the shapes that the ask says.
+    weight: what the site counts for in a mean, usually its rows.
+    """
+
+    arrays: Arrays
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Total:
+    """The sum over the contributing sites.
+
+    arrays: by entry name.
+    weight: sum of the weights.
+    contributors: number of sites.
+    """
+
+    arrays: Arrays
+    weight: float
+    contributors: int
+
+
+def word_plan(ask: Ask, sites: int) -> WordPlan:
+    """Return how a contribution becomes words: the ask's entries, and the weight as the last word.
+
+    Raises: StudyError if the sum of so many sites could wrap.
+    """
+    return plan((*ask.entries, Entry("weight", (), ask.weight_bound, 0.5)), ask.word_bits, sites)
+
+
+class Method(Protocol[R_co]):
+    """A federated method whose result is an ``R_co``."""
+
+    def start(self) -> Arrays:
+        """Return the state that round 1 broadcasts."""
+        ...
+
+    def asks(self, state: Arrays) -> Ask:
+        """Return what sites are asked for in this state."""
+        ...
+
+    def contribute(
+        self, state: Arrays, examples: Examples, memory: Arrays, randomness: Randomness
+    ) -> tuple[Contribution, Arrays]:
+        """Return this site's contribution, and what the site remembers if it is counted. Pure."""
+        ...
+
+    def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
+        """Return the next state, from the total alone."""
+        ...
+
+    def finished(self, state: Arrays) -> bool:
+        """Whether no further round is needed."""
+        ...
+
+    def result(self, state: Arrays) -> R_co:
+        """Return what the method was run for; a broadcast state suffices."""
+        ...
+
+    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> object | None:
+        """Return what stays at the hospital: its own metrics, a personal head. None for most methods."""
+        ...
+
+
+class ServerOptimizer(Protocol):
+    """How an averaging method moves its weights with the mean; the aggregator hands one in."""
+
+    def init(self, weights: Arrays) -> Arrays:
+        """Return the optimiser's first state."""
+        ...
+
+    def apply(self, state: Arrays, weights: Arrays, mean: Arrays) -> tuple[Arrays, Arrays]:
+        """Return (state, weights) after a round.
+
+        weights: the weights that were broadcast.
+        mean: the weighted mean of the weights that the sites ended with.
+        """
+        ...
+
+
+class TrainingMethod(Method[Arrays], Protocol):
+    """A method whose result is the weights of a model. ``METHODS`` lists these."""
+
+    Options: ClassVar[type[Any]]
+    """The frozen dataclass of ``[method.options]``."""
+
+    state_norm_bound: ClassVar[float]
+    """Largest L2 norm of weights that a site accepts."""
+
+    @classmethod
+    def check(cls, study: Study) -> None:
+        """Raise ValueError if this method cannot serve this study."""
+        ...
+
+    @classmethod
+    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:
+        """Return the method for one study whose data have been prepared."""
+        ...
+
+    @classmethod
+    def centralised(cls, study: Study) -> Study:
+        """Return the study by which this method is trained when all data lie in one place."""
+        ...
+
+    def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
+        """Return what the model says of each row.
+
+        Returns: array of shape (n, classes) with the log-odds of each class against the rest, or (n, 1) with the
+            predicted numbers, in the label's unit.
+        """
+        ...
+
+    def description(self) -> str:
+        """Return one or two sentences about the model, for the model card."""
+        ...
+
+
+def broadcast(state: Arrays) -> Arrays:
+    """Return the part of a state that sites receive."""
+    return {name: array for name, array in state.items() if "server" not in name.split("/")}
+
+
+def under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the arrays with ``prefix/`` before each name."""
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def within(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with ``prefix/``, without it."""
+    return {name.removeprefix(f"{prefix}/"): array for name, array in arrays.items() if name.startswith(f"{prefix}/")}

@@ -1,0 +1,366 @@
+"""Metrics from sums that add: every hospital counts its held-out rows into the same bins, and only the counts leave.
+
+Scores are log-odds m. Bin edges are uniform in asinh(m) over |m| <= 1000, which is fine near even odds and still tells
+saturated scores apart (bins of the probability cannot: their last bin holds everything above 0.999). Zero is an edge. Rows in
+one bin are ties, as in scikit-learn's treatment of equal scores, so AUROC and average precision differ from the row-wise
+values only by what happens inside a bin.
+
+Several classes are judged one against the rest, and averaged over the classes that occur (macro). Intervals are percentiles
+over Poisson resamples of the counts (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"): each row is
+drawn Poisson(1) times, so each count c is drawn Poisson(c), without knowing the rows. Classes are resampled independently.
+
+Numbers: absolute and squared errors, in shares of the label's declared range; predictions are first clipped to that range, so
+that the contract bounds the sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LOG_ODDS_LIMIT = 1000.0
+ROW_LOSS_LIMIT = float(-np.log(np.finfo(np.float64).eps))
+"""Largest log loss of one row, 36.04: scikit-learn's ``log_loss`` clips probabilities at the same place."""
+
+CALIBRATION_GROUPS = 10
+CLASS_METRICS = ("auroc", "average_precision", "accuracy", "brier", "log_loss")
+NUMBER_METRICS = ("mae", "rmse", "r2")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the 2.5 and 97.5 percentiles of its resamples; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSums:
+    """Sums over rows whose label is a class.
+
+    classes: names by index.
+    histogram: array of shape (judged, 2, bins): rows outside and inside the class, by score bin. A binary study judges class
+        1 only, others each class.
+    confusion: array of shape (classes, classes): rows by true and predicted class.
+    brier, log_loss: summed over rows.
+    """
+
+    classes: tuple[str, ...]
+    histogram: Floats
+    confusion: Floats
+    brier: float
+    log_loss: float
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return round(float(self.confusion.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class NumberSums:
+    """Sums over rows whose label is a number; errors in shares of the declared range ``width``.
+
+    histogram: array of shape (bins,): rows by signed error (predicted - observed) in [-1, 1].
+    groups: array of shape (CALIBRATION_GROUPS, 3): rows, summed prediction, summed label, by predicted tenth of the range.
+    absolute, squared: summed errors.
+    label, label_squared: summed labels.
+    low, width: the declared range.
+    """
+
+    histogram: Floats
+    groups: Floats
+    absolute: float
+    squared: float
+    label: float
+    label_squared: float
+    low: float
+    width: float
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return round(float(self.histogram.sum()))
+
+
+Sums = ClassSums | NumberSums
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What is drawn of one judged class; or of a number, where only the last three are filled.
+
+    name: of the class.
+    false_positive_rate, true_positive_rate: of the ROC curve, from (0, 0) to (1, 1).
+    recall, precision: of the precision-recall curve, by falling threshold.
+    predicted, observed, rows: calibration: mean prediction, share (or mean) observed, and rows, for each group that has rows.
+    """
+
+    name: str
+    false_positive_rate: Floats
+    true_positive_rate: Floats
+    recall: Floats
+    precision: Floats
+    predicted: Floats
+    observed: Floats
+    rows: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """How good one model is on one set of held-out rows.
+
+    metrics: ``CLASS_METRICS`` or ``NUMBER_METRICS`` with intervals.
+    n: rows.
+    curves: one for each judged class, or one for a number.
+    classes, confusion: names, and rows by true and predicted class; empty for a number.
+    """
+
+    metrics: Mapping[str, Interval]
+    n: int
+    curves: tuple[Curve, ...]
+    classes: tuple[str, ...] = ()
+    confusion: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def values(self) -> dict[str, float | int | None]:
+        """Return the point values and ``n``, as ``metrics.json`` has them: None where undefined."""
+        values: dict[str, float | int | None] = {
+            name: None if math.isnan(metric.value) else metric.value for name, metric in self.metrics.items()
+        }
+        return {**values, "n": self.n}
+
+
+def log_odds(logits: NDArray[np.floating]) -> Floats:
+    """Return the log-odds of each class against the rest under softmax; finite for finite logits.
+
+    logits: array of shape (n, classes), classes >= 2.
+
+    Returns: array of shape (n, classes): m_k = z_k - log sum_{j != k} exp z_j.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    rest = np.empty_like(z)
+    for k in range(z.shape[1]):
+        rest[:, k] = np.logaddexp.reduce(np.delete(z, k, axis=1), axis=1)
+    return z - rest
+
+
+def probabilities(odds: NDArray[np.floating]) -> Floats:
+    """Return the probability that belongs to log-odds, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(odds, dtype=np.float64))))
+
+
+def bin_of(odds: Floats, bins: int) -> NDArray[np.int64]:
+    """Return the score bin of each log-odds value, 0 for the lowest scores."""
+    share = np.arcsinh(np.clip(odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)) / np.arcsinh(LOG_ODDS_LIMIT)
+    return np.minimum(((share + 1.0) * (bins / 2)).astype(np.int64), bins - 1)
+
+
+def bin_centres(bins: int) -> Floats:
+    """Return the log-odds in the middle of each bin, shape (bins,)."""
+    share = (np.arange(bins) + 0.5) * (2.0 / bins) - 1.0
+    return np.asarray(np.sinh(share * np.arcsinh(LOG_ODDS_LIMIT)))
+
+
+def count_classes(odds: Floats, labels: Floats, classes: tuple[str, ...], bins: int, threshold: float) -> ClassSums:
+    """Count rows into the sums that ``judge`` needs.
+
+    odds: array of shape (n, classes), log-odds of each class against the rest.
+    labels: array of shape (n,), class indices.
+    bins: bins of a histogram, even.
+    threshold: a binary row is called positive when its probability is at least this.
+    """
+    own = labels.astype(np.int64)
+    judged = [1] if len(classes) == 2 else list(range(len(classes)))
+    histogram = np.zeros((len(judged), 2, bins))
+    for index, k in enumerate(judged):
+        inside = (own == k).astype(np.int64)
+        counts = np.bincount(inside * bins + bin_of(odds[:, k], bins), minlength=2 * bins)
+        histogram[index] = counts.reshape(2, bins)
+    p = probabilities(odds)
+    called = (p[:, 1] >= threshold).astype(np.int64) if len(classes) == 2 else odds.argmax(axis=1)
+    cells = np.bincount(own * len(classes) + called, minlength=len(classes) ** 2)
+    hit = np.zeros_like(p)
+    hit[np.arange(len(own)), own] = 1.0
+    brier = np.square(p - hit)[:, judged].sum()
+    loss = np.minimum(np.logaddexp(0.0, -odds[np.arange(len(own)), own]), ROW_LOSS_LIMIT).sum()
+    confusion = cells.reshape(len(classes), len(classes)).astype(np.float64)
+    return ClassSums(classes, histogram, confusion, float(brier), float(loss))
+
+
+def count_numbers(predicted: Floats, labels: Floats, bounds: tuple[float, float], bins: int) -> NumberSums:
+    """Count rows into the sums that ``judge`` needs.
+
+    predicted, labels: arrays of shape (n,), in the label's unit.
+    bounds: the label's declared range.
+    bins: bins of the error histogram.
+    """
+    low, width = bounds[0], bounds[1] - bounds[0]
+    p, y = np.clip((predicted - low) / width, 0.0, 1.0), (labels - low) / width
+    error = p - y
+    histogram = np.bincount(np.minimum(((error + 1.0) * (bins / 2)).astype(np.int64), bins - 1), minlength=bins)
+    group = np.minimum((p * CALIBRATION_GROUPS).astype(np.int64), CALIBRATION_GROUPS - 1)
+    groups = [np.bincount(group, weights=w, minlength=CALIBRATION_GROUPS) for w in (np.ones_like(p), p, y)]
+    return NumberSums(
+        histogram.astype(np.float64),
+        np.stack(groups, axis=1),
+        float(np.abs(error).sum()),
+        float(np.square(error).sum()),
+        float(y.sum()),
+        float(np.square(y).sum()),
+        low,
+        width,
+    )
+
+
+def judge(sums: Sums, replicates: int, generator: np.random.Generator) -> Judgement:
+    """Return metrics with 95 % intervals, and the curves.
+
+    replicates: Poisson resamples.
+    """
+    if isinstance(sums, NumberSums):
+        return _judge_number(sums, replicates, generator)
+    metrics = {name: value for name, value in _class_values(sums).items()}
+    samples = _class_samples(sums, replicates, generator)
+    intervals = {name: _interval(metrics[name], samples[name]) for name in CLASS_METRICS}
+    names = sums.classes[1:] if len(sums.classes) == 2 else sums.classes
+    curves = tuple(_curve(name, counts) for name, counts in zip(names, sums.histogram, strict=True))
+    return Judgement(intervals, sums.n, curves, sums.classes, sums.confusion)
+
+
+def _class_values(sums: ClassSums) -> dict[str, float]:
+    n = sums.n
+    auroc, precision = _ranking(sums.histogram)
+    return {
+        "auroc": _mean(auroc),
+        "average_precision": _mean(precision),
+        "accuracy": float(np.trace(sums.confusion)) / n if n else math.nan,
+        "brier": sums.brier / n if n else math.nan,
+        "log_loss": sums.log_loss / n if n else math.nan,
+    }
+
+
+def _ranking(histogram: Floats) -> tuple[Floats, Floats]:
+    """Return (AUROC, average precision) for histograms of shape (..., 2, bins); NaN where a class is absent.
+
+    AUROC is the chance that a random row inside scores above a random row outside, ties counting half (Mann-Whitney).
+    """
+    outside, inside = histogram[..., 0, ::-1], histogram[..., 1, ::-1]
+    false_positives, true_positives = np.cumsum(outside, axis=-1), np.cumsum(inside, axis=-1)
+    n_out, n_in = false_positives[..., -1], true_positives[..., -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beaten = (outside * (true_positives - 0.5 * inside)).sum(axis=-1)
+        auroc = beaten / (n_out * n_in)
+        precision = true_positives / (true_positives + false_positives)
+        average = (np.where(inside > 0, precision, 0.0) * inside).sum(axis=-1) / n_in
+    undefined = (n_out == 0) | (n_in == 0)
+    return np.where(undefined, np.nan, auroc), np.where(undefined, np.nan, average)
+
+
+def _class_samples(sums: ClassSums, replicates: int, generator: np.random.Generator) -> dict[str, Floats]:
+    """Return each metric's resamples, shape (replicates,)."""
+    centres = bin_centres(sums.histogram.shape[-1])
+    auroc, precision, brier, loss = [], [], np.zeros(replicates), np.zeros(replicates)
+    point_brier = point_loss = 0.0
+    for counts in sums.histogram:
+        filled = np.flatnonzero(counts.sum(axis=0))  # empty bins stay empty: only filled ones are drawn
+        drawn = generator.poisson(counts[:, filled], size=(replicates, 2, len(filled))).astype(np.float64)
+        ranking = _ranking(drawn)
+        auroc.append(ranking[0])
+        precision.append(ranking[1])
+        p, m = probabilities(centres[filled]), centres[filled]
+        costs = np.stack([np.square(p), np.square(1.0 - p)])
+        losses = np.stack([np.logaddexp(0.0, m), np.logaddexp(0.0, -m)])
+        if len(sums.classes) > 2:
+            losses[0] = 0.0  # the loss of a row is that of its own class, which only "inside" counts
+        weight = np.maximum(drawn.sum(axis=(1, 2)), 1.0)
+        brier += (drawn * costs).sum(axis=(1, 2)) / weight
+        loss += (drawn * losses).sum(axis=(1, 2)) / weight
+        point_brier += float((counts[:, filled] * costs).sum()) / max(sums.n, 1)
+        point_loss += float((counts[:, filled] * losses).sum()) / max(sums.n, 1)
+    cells = generator.poisson(sums.confusion, size=(replicates, *sums.confusion.shape))
+    accuracy = np.trace(cells, axis1=1, axis2=2) / np.maximum(cells.sum(axis=(1, 2)), 1)
+    exact = _class_values(sums)
+    return {
+        "auroc": _nanmean(np.stack(auroc)),
+        "average_precision": _nanmean(np.stack(precision)),
+        "accuracy": accuracy,
+        # Bin centres stand for rows: only the spread is taken from them, the level from the exact sums.
+        "brier": brier - point_brier + exact["brier"],
+        "log_loss": loss - point_loss + exact["log_loss"],
+    }
+
+
+def _curve(name: str, counts: Floats) -> Curve:
+    outside, inside = counts[0, ::-1], counts[1, ::-1]
+    filled = np.flatnonzero(outside + inside)
+    false_positives, true_positives = np.cumsum(outside[filled]), np.cumsum(inside[filled])
+    n_out, n_in = max(float(outside.sum()), 1.0), max(float(inside.sum()), 1.0)
+    p = probabilities(bin_centres(counts.shape[-1]))
+    group = np.minimum((p * CALIBRATION_GROUPS).astype(np.int64), CALIBRATION_GROUPS - 1)
+    rows = counts.sum(axis=0)
+    sums = [np.bincount(group, weights=w, minlength=CALIBRATION_GROUPS) for w in (rows, rows * p, counts[1])]
+    used = sums[0] > 0
+    return Curve(
+        name=name,
+        false_positive_rate=np.concatenate([[0.0], false_positives / n_out]),
+        true_positive_rate=np.concatenate([[0.0], true_positives / n_in]),
+        recall=true_positives / n_in,
+        precision=true_positives / (true_positives + false_positives),
+        predicted=sums[1][used] / sums[0][used],
+        observed=sums[2][used] / sums[0][used],
+        rows=sums[0][used],
+    )
+
+
+def _judge_number(sums: NumberSums, replicates: int, generator: np.random.Generator) -> Judgement:
+    n, width = max(sums.n, 1), sums.width
+    variance = sums.label_squared / n - (sums.label / n) ** 2
+    bins = len(sums.histogram)
+    filled = np.flatnonzero(sums.histogram)
+    error = (filled + 0.5) * (2.0 / bins) - 1.0
+    drawn = generator.poisson(sums.histogram[filled], size=(replicates, len(filled)))
+    weight = np.maximum(drawn.sum(axis=1), 1)
+    absolute, squared = (drawn * np.abs(error)).sum(axis=1) / weight, (drawn * np.square(error)).sum(axis=1) / weight
+
+    def r2(mean_squared: Floats) -> Floats:
+        return 1.0 - mean_squared / variance if variance > 0 else np.full_like(mean_squared, np.nan)
+
+    exact = np.array([sums.squared / n]) if sums.n else np.array([np.nan])
+    metrics = {
+        "mae": _interval(width * sums.absolute / n if sums.n else math.nan, width * absolute),
+        "rmse": _interval(width * float(np.sqrt(exact[0])), width * np.sqrt(squared)),
+        "r2": _interval(float(r2(exact)[0]), r2(squared)),
+    }
+    groups = sums.groups[sums.groups[:, 0] > 0]
+    none = np.zeros(0)
+    predicted, observed = (sums.low + width * groups[:, column] / groups[:, 0] for column in (1, 2))
+    return Judgement(metrics, sums.n, (Curve("", none, none, none, none, predicted, observed, groups[:, 0]),))
+
+
+def _interval(value: float, samples: Floats) -> Interval:
+    defined = samples[~np.isnan(samples)]
+    if math.isnan(value) or not len(defined):
+        return Interval(value, math.nan, math.nan)
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def _mean(values: Floats) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _nanmean(values: Floats) -> Floats:
+    """Return the mean over the first axis of the defined values; NaN where none is."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
+    total = np.where(defined, values, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

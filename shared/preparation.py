@@ -1,0 +1,141 @@
+"""How raw rows become what a model reads: imputation, scaling and encoding, one for all hospitals.
+
+- number: z = (v - mean) / deviation over the observed values of all sites; missing becomes the median.
+- category of two levels: 0 or 1, missing becomes the share of ones. More levels: one column a level, missing all zero.
+- a column of which some but not all values are missing gets an indicator column beside it.
+- images: (pixel - mean) / deviation by channel.
+
+The numbers come from sums over all sites (``shared/methods/preparation.py``), never from one site: scaling per site removes exactly
+the differences between hospitals that a model should see, and costs accuracy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.examples import Examples
+from shared.schema import DataContract
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """How one column of the contract is encoded.
+
+    name: of the column.
+    levels: number of levels of a category; 0 for a number.
+    center, scale: z = (v - center) / scale; 0 and 1 for a category.
+    fill: what replaces a missing number, or a missing category of two levels.
+    indicator: whether a column "is missing" stands beside it.
+    """
+
+    name: str
+    levels: int
+    center: float
+    scale: float
+    fill: float
+    indicator: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a model reads.
+
+    x: array of shape (n, features), float64, or (n, height, width, channels), float32.
+    y: array of shape (n,), float64; class index or number.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Imputation, scaling and encoding, one for all sites.
+
+    contract: the data contract that it belongs to.
+    columns: one for each feature column of a table.
+    image_mean, image_deviation: by channel, of pixels scaled to [0, 1].
+    label_mean, label_deviation: of a label that is a number; 0 and 1 otherwise.
+    rows: training rows of all sites.
+    missing, outside: by column, missing values (out-of-contract values included) and out-of-contract values.
+    class_rows: training rows by class index; empty for a number.
+    """
+
+    contract: DataContract
+    columns: tuple[FeatureColumn, ...]
+    image_mean: tuple[float, ...]
+    image_deviation: tuple[float, ...]
+    label_mean: float
+    label_deviation: float
+    rows: int
+    missing: dict[str, int]
+    outside: dict[str, int]
+    class_rows: tuple[int, ...]
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns of ``Prepared.x`` for a table: ``age``, ``cp=2``, ``chol missing``."""
+        names: list[str] = []
+        for column in self.columns:
+            levels = self.contract.columns[column.name].levels
+            if column.levels > 2:
+                names += [f"{column.name}={level}" for level in levels]
+            else:
+                names.append(f"{column.name}={levels[1]}" if column.levels else column.name)
+            if column.indicator:
+                names.append(f"{column.name} missing")
+        return tuple(names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one prepared row: (features,) or (height, width, channels)."""
+        images = self.contract.images
+        return (images.height, images.width, images.channels) if images else (len(self.feature_names),)
+
+    def transform(self, examples: Examples) -> Prepared:
+        """Return the rows as the model reads them; computed once for each table and preparation."""
+        return examples.derived("prepared", self, lambda: Prepared(self._x(examples), examples.labels))
+
+    def _x(self, examples: Examples) -> NDArray[Any]:
+        if examples.images is not None:
+            assert self.contract.images is not None
+            low, high = self.contract.images.range
+            unit = (examples.images.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+            scaled = (unit - np.float32(self.image_mean)) / np.float32(self.image_deviation)
+            return np.ascontiguousarray(scaled, dtype=np.float32)
+        parts: list[NDArray[np.float64]] = []
+        for column, values in zip(self.columns, examples.values.T, strict=True):
+            absent = np.isnan(values)
+            if column.levels > 2:
+                parts += [(values == level).astype(np.float64) for level in range(column.levels)]
+            else:
+                parts.append((np.where(absent, column.fill, values) - column.center) / column.scale)
+            if column.indicator:
+                parts.append(absent.astype(np.float64))
+        return np.ascontiguousarray(np.column_stack(parts))
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return everything but the contract as JSON values."""
+        plain = dataclasses.asdict(dataclasses.replace(self))
+        del plain["contract"]
+        return plain
+
+    @classmethod
+    def from_plain(cls, contract: DataContract, plain: Mapping[str, Any]) -> Preparation:
+        """Return the preparation that ``as_plain`` wrote.
+
+        Raises: TypeError or KeyError if a key is missing or unknown.
+        """
+        lists = {key: tuple(plain[key]) for key in ("image_mean", "image_deviation", "class_rows")}
+        columns = tuple(FeatureColumn(**column) for column in plain["columns"])
+        return cls(**{**plain, **lists, "columns": columns, "contract": contract})

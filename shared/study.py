@@ -1,0 +1,279 @@
+"""The study file: what is asked, of which data, with which method, and how it is judged.
+
+A study is a TOML file with a closed key set (DESIGN section 4). It is parsed once into frozen dataclasses; a value that
+exists is valid. Everybody reads the same file, and its ``digest`` is what hospitals approve: the SHA-256 of the canonical
+JSON of every part but ``[simulation]``, with all defaults written out, so that white space and comments do not matter and
+a changed default does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from shared.errors import StudyError, nearest
+from shared.methods import METHODS
+from shared.schema import CLOSED, DataContract
+from shared.validation import explain
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class About:
+    """The ``[study]`` part.
+
+    name: short name; letters, digits, ``_`` and ``-``.
+    question: the clinical question in one sentence; opens the report.
+    seed: every generator of the study derives from it.
+    threads: processor threads for one operation; another number gives other bits.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    question: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class MethodChoice:
+    """The ``[method]`` part.
+
+    name: a key of ``shared.methods.METHODS``.
+    rounds: training rounds.
+    options: the method's own options, a frozen dataclass of its module.
+    """
+
+    name: str
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    options: Any = None
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class FedAvg:
+    """Weighted mean of the sites' weights (McMahan et al. 2017, arXiv:1602.05629, Algorithm 1)."""
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class FedAvgM:
+    """Server momentum on the mean update (Hsu et al. 2019, arXiv:1909.06335)."""
+
+    server_learning_rate: Positive = 1.0
+    server_momentum: Fraction = 0.9
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class FedAdagrad:
+    """Adagrad at the server (Reddi et al. 2021, arXiv:2003.00295, Algorithm 2)."""
+
+    eta: Positive = 0.1
+    tau: Positive = 1e-3
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class FedAdam:
+    """Adam at the server (Reddi et al. 2021, arXiv:2003.00295, Algorithm 2)."""
+
+    eta: Positive = 0.1
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.99
+    tau: Positive = 1e-3
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class FedYogi:
+    """Yogi at the server (Reddi et al. 2021, arXiv:2003.00295, Algorithm 2)."""
+
+    eta: Positive = 0.01
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.99
+    tau: Positive = 1e-3
+
+
+STRATEGIES: dict[str, type[Any]] = {
+    "FedAvg": FedAvg,
+    "FedAvgM": FedAvgM,
+    "FedAdagrad": FedAdagrad,
+    "FedAdam": FedAdam,
+    "FedYogi": FedYogi,
+}
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Aggregation:
+    """The ``[aggregation]`` part.
+
+    min_sites: a round with fewer contributors is given up.
+    strategy: how the server moves the weights with the mean; a key of ``STRATEGIES``.
+    options: that strategy's own options.
+    deadline_s: how long an exchange waits for a site.
+    """
+
+    min_sites: Annotated[int, Field(ge=1)] = 2
+    strategy: Literal["FedAvg", "FedAvgM", "FedAdagrad", "FedAdam", "FedYogi"] = "FedAvg"
+    options: Any = None
+    deadline_s: Positive = 600.0
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Evaluation:
+    """The ``[evaluation]`` part.
+
+    threshold: a probability at least this large counts as "yes" in a binary study.
+    histogram_bins: bins of the score histograms, an even number.
+    bootstrap_replicates: Poisson resamples behind each interval.
+    subgroups: categorical columns by whose levels the model is judged too.
+    """
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    histogram_bins: Annotated[int, Field(ge=1000, le=65536, multiple_of=2)] = 16384
+    bootstrap_replicates: Annotated[int, Field(ge=100, le=10_000)] = 500
+    subgroups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Simulation:
+    """The ``[simulation]`` part: where a researcher's machine takes data from. Not part of the digest.
+
+    dataset: a name of ``consilium-simulate list``; without it the data come from ``--data`` or ``--site``.
+    sites: how many hospitals the data are dealt to.
+    partition: ``iid``, ``dirichlet:A``, ``quantity:A`` or ``column:NAME``.
+    compare: the baselines trained beside the federated model.
+    faults: what goes wrong with a site, each ``SITE EXCHANGE KIND`` (``simulations/faults.py``).
+    """
+
+    dataset: str | None = None
+    sites: Annotated[int, Field(ge=1, le=1000)] = 5
+    partition: str = "iid"
+    compare: tuple[Literal["pooled", "local"], ...] = ("pooled", "local")
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Study:
+    """One whole study. Made by ``parse_study`` and ``load_study``."""
+
+    study: About
+    data: DataContract
+    method: MethodChoice
+    aggregation: Aggregation = Field(default_factory=Aggregation)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    simulation: Simulation = Field(default_factory=Simulation)
+
+    def __post_init__(self) -> None:
+        for name in self.evaluation.subgroups:
+            column = self.data.columns.get(name)
+            if column is None or column.type != "category" or name == self.data.label:
+                raise ValueError(f"[evaluation] subgroups must name categorical feature columns. Received: {name!r}")
+
+    @property
+    def name(self) -> str:
+        """Short name of the study."""
+        return self.study.name
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the canonical JSON of every part but ``[simulation]``."""
+        parts = {key: value for key, value in as_plain(self).items() if key != "simulation"}
+        return digest_of(parts)
+
+
+def as_plain(study: Study) -> dict[str, Any]:
+    """Return the study as dictionaries, lists, texts and numbers, with all defaults written out."""
+    plain: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(dataclasses.asdict(study), mode="json")
+    return plain
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256, in hex, of the canonical JSON of ``value``: sorted keys, no white space."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_study(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Study:
+    """Read a study file.
+
+    path: the TOML file.
+    changes: (``section.key``, value as written in TOML) pairs that replace what the file says.
+
+    Raises: StudyError if the file cannot be read, or says something that cannot be.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such study file. `consilium-simulate list` names the studies shipped.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read as text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path}: not valid TOML: {error}") from None
+    for key, text in changes:
+        _change(raw, key, text)
+    return parse_study(raw, str(path))
+
+
+def parse_study(raw: Mapping[str, Any], source: str) -> Study:
+    """Check a study and return it.
+
+    raw: the parts by name, as TOML gives them.
+    source: what errors call this study, usually the file's name.
+
+    Raises: StudyError naming source, key, what was expected, what was received, and the nearest known key.
+    """
+    study: Study = _check(Study, raw, source, ())
+    if study.method.name not in METHODS:
+        raise StudyError(
+            f"{source}: [method] name: expected a known method. Received: {study.method.name!r}. "
+            + nearest(study.method.name, METHODS)
+        )
+    options = _check(METHODS[study.method.name].Options, study.method.options or {}, source, ("method", "options"))
+    strategy = _check(
+        STRATEGIES[study.aggregation.strategy], study.aggregation.options or {}, source, ("aggregation", "options")
+    )
+    whole = dataclasses.replace(
+        study,
+        method=dataclasses.replace(study.method, options=options),
+        aggregation=dataclasses.replace(study.aggregation, options=strategy),
+    )
+    try:
+        METHODS[study.method.name].check(whole)
+    except ValueError as error:
+        raise StudyError(f"{source}: [method] {error}") from None
+    return whole
+
+
+def _check(kind: type[Any], raw: Any, source: str, where: tuple[str, ...]) -> Any:
+    try:
+        text = json.dumps(raw)
+    except TypeError as error:
+        raise StudyError(f"{source}: dates and times are not used in a study: write a text. ({error})") from None
+    try:
+        # JSON, so that lists become tuples while every other conversion stays forbidden.
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise StudyError(explain(error, kind, source, where)) from None
+
+
+def _change(raw: dict[str, Any], key: str, text: str) -> None:
+    """Set one dotted key of a parsed TOML file; a value that is not TOML is taken as text."""
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parts, last = key.split(".")
+    if not parts or not all([*parts, last]):
+        raise StudyError(f"--set expects section.key=value. Received: {key!r}")
+    node = raw
+    for part in parts:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise StudyError(f"--set {key}: {part!r} is a value, not a part of the study")
+    node[last] = value

@@ -1,0 +1,250 @@
+"""``consilium-simulate``: the researcher's command.
+
+Nothing heavy is imported here: ``--help`` answers at once, and TensorFlow is loaded only by studies that need it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from server.outcome import Outcome
+    from shared.study import Study
+    from simulations.run import Hospitals
+
+app = typer.Typer(
+    help="Try a federated study on one machine, with the code that real hospitals run.\n\n"
+    "Begin with [bold]consilium-simulate demo[/bold], then [bold]consilium-simulate list[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+study_app = typer.Typer(help="Write study files.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder with a data set's files; else $CONSILIUM_DATA/NAME, then the cache.")
+]
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"consilium-simulate {version('consilium')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A study file, or the name of a shipped study (see `list`).")],
+    sites: Annotated[int | None, typer.Option(help="Number of hospitals that the data are dealt to.")] = None,
+    partition: Annotated[
+        str | None, typer.Option(help="How: iid, dirichlet:A (labels), quantity:A (sizes), column:NAME (one hospital a value).")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Training rounds.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the study: split, partition, batches.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any key of the study; repeatable.")
+    ] = None,
+    data_dir: DataDir = None,
+    data: Annotated[Path | None, typer.Option(help="Your own data in one file or image folder, dealt out by --partition.")] = None,
+    site: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data, one hospital each; repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Output folder; else runs/NAME, numbered.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json, and nothing else, on standard output.")] = False,
+) -> None:
+    """Run a study: data in, a judged model out.
+
+    Leaves metrics.json, report.html, model/, checkpoint/ and run.log in the output folder.
+
+    Example: consilium-simulate run heart_disease --rounds 100 --set method.options.C=0.5
+    """
+    options = {
+        "simulation.sites": sites,
+        "simulation.partition": None if partition is None else json.dumps(partition),
+        "method.rounds": rounds,
+        "study.seed": seed,
+    }
+    settings = [(key, str(value)) for key, value in options.items() if value is not None]
+    outcome, folder = _run(study, settings + _pairs("--set", changes), data_dir, data, _pairs("--site", site), output, resume)
+    if as_json:
+        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
+    else:
+        _summarise(outcome, folder)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the two runs.")] = Path("runs/demo"),
+) -> None:
+    """Train two models on data that come with scikit-learn: breast cancer (a table), then digits (images, needs keras).
+
+    Takes about a minute. Overwrites nothing: the second time, choose another --output.
+    """
+    from shared.errors import DependencyMissing
+
+    for name in ("breast_cancer", "digits_cnn"):
+        print(f"\n{name}: five simulated hospitals")
+        try:
+            _summarise(*_run(name, [], None, None, [], output / name, resume=False))
+        except DependencyMissing as error:
+            print(f"skipped: {error}")
+
+
+@app.command("list")
+def list_() -> None:
+    """Show the shipped studies and the data sets, with licence, attribution, and whether the files are here."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from shared.errors import DatasetMissing
+    from shared.study import load_study
+    from simulations.datasets import DATASETS
+    from simulations.datasets.base import locate
+
+    console = Console()
+    table = Table("study", "method", "data set", "question", title="Studies: consilium-simulate run NAME", title_justify="left")
+    for name, path in _shipped().items():
+        study = load_study(path)
+        table.add_row(name, study.method.name, study.simulation.dataset, escape(study.study.question))
+    console.print(table)
+    for dataset in DATASETS.values():
+        try:
+            where = "comes with scikit-learn" if dataset.embedded else str(locate(dataset, None))
+        except DatasetMissing:
+            where = f"not here: consilium-simulate fetch {dataset.name}"
+        console.print(f"\n[bold]{dataset.name}[/bold]  {escape(dataset.title)}\n  {escape(where)}", highlight=False)
+        console.print(f"  {escape(dataset.licence)}\n  {escape(dataset.attribution)}", style="dim", highlight=False)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set's name; see `list`.")],
+    to: Annotated[Path | None, typer.Option(help="Folder to put it in; else the cache.")] = None,
+) -> None:
+    """Download a data set from its public home and check its SHA-256."""
+    from shared.errors import DataError, nearest
+    from simulations.datasets import DATASETS
+    from simulations.datasets.base import fetch as download
+
+    if name not in DATASETS:
+        raise DataError(f"no data set {name!r}. {nearest(name, DATASETS)}")
+    print(download(DATASETS[name], to))
+
+
+@study_app.command("new")
+def study_new(
+    source: Annotated[Path, typer.Option("--from", help="A table (CSV, Parquet), an image folder or an .npz file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the study; else the file's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write it; else NAME.toml here.")] = None,
+) -> None:
+    """Draft a study file from your data; every guess is marked for you to confirm."""
+    from shared.errors import OutputError
+    from simulations.draft import draft_study
+    from simulations.output import replace_text
+
+    target = output or Path(f"{name or source.stem}.toml")
+    if target.exists():
+        raise OutputError(f"{target}: exists already. Choose another --output.")
+    replace_text(target, draft_study(source, name))
+    print(f"{target}: drafted. Read every line marked 'guess', then: consilium-simulate run {target} --data {source}")
+
+
+def _shipped() -> dict[str, Path]:
+    """Return the shipped study files by name."""
+    folder = Path(__file__).parent / "studies"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _pairs(option: str, texts: list[str] | None) -> list[tuple[str, str]]:
+    """Return (before, after) the first ``=`` of each text."""
+    from shared.errors import StudyError
+
+    pairs = [tuple(part.strip() for part in text.partition("=")[::2]) for text in texts or []]
+    for text, (before, after) in zip(texts or [], pairs, strict=True):
+        if not before or not after:
+            raise StudyError(f"{option} expects NAME=VALUE. Received: {text!r}")
+    return [(before, after) for before, after in pairs]
+
+
+def _run(
+    study_name: str,
+    settings: list[tuple[str, str]],
+    data_dir: Path | None,
+    data: Path | None,
+    site_paths: list[tuple[str, str]],
+    output: Path | None,
+    resume: bool,
+) -> tuple[Outcome, Path]:
+    from shared.study import load_study
+    from simulations import output as folders
+    from simulations.display import LiveLine
+    from simulations.hospitals import hospitals_of
+    from simulations.run import run as run_simulation
+
+    study: Study = load_study(_shipped().get(study_name, Path(study_name)), settings)
+    hospitals: Hospitals = hospitals_of(study, data_dir, data, site_paths)
+    folder = folders.choose(study, output, resume)
+    with LiveLine(study.method.rounds) as display:
+        return run_simulation(study, hospitals, folder, resume, display), folder
+
+
+def _summarise(outcome: Outcome, folder: Path) -> None:
+    """Print the table that answers the question, and where the report is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def cells(judgement: object) -> list[str]:
+        metrics = getattr(judgement, "metrics", {})
+        return [f"{m.value:.3f} ({m.low:.3f} to {m.high:.3f})" for m in metrics.values()]
+
+    table = Table("on everybody's held-out patients", *outcome.federated.metrics, title_justify="left")
+    table.add_row("together", *cells(outcome.federated), style="bold")
+    if outcome.pooled:
+        table.add_row("pooled", *cells(outcome.pooled))
+    for name, judgement in outcome.local.items():
+        table.add_row(f"{name} alone", *cells(judgement))
+    console = Console()
+    console.print(table)
+    console.print(f"report   {folder / 'report.html'}\nmetrics  {folder / 'metrics.json'}\nmodel    {folder / 'model'}", highlight=False)
+
+
+def main() -> None:
+    """Run the command; errors that a user can mend are one message and an exit code, never a traceback."""
+    # Read when the linear algebra library is loaded: it must not start more threads than a study will allow it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from shared.errors import ConsiliumError
+    from shared.provenance import require_one_root
+
+    guarded: Callable[[], None] = app
+    try:
+        require_one_root()
+        guarded()
+    except ConsiliumError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted. What was finished is in the checkpoint: go on with --resume.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What a person sees while a run goes on: one live line with stage, round, loss and time left, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from server.outcome import RoundRecord
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+_PLAIN_STEPS = 10
+"""Lines that a run prints where standard error is not a terminal."""
+
+
+class LiveLine:
+    """A live line on a terminal, and about ten plain lines elsewhere.
+
+    rounds: training rounds of the study; the exchanges before and after them are counted too.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        self._done = 0
+        self._seconds = 0.0
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> LiveLine:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[left]}"))
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=self._rounds + 2, left="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, what: str) -> None:
+        """Show what is being done now."""
+        if self._bar:
+            self._bar.update(self._task, description=what, left="")
+        else:
+            print(what, file=sys.stderr, flush=True)
+
+    def round(self, record: RoundRecord) -> None:
+        """Show that a round is finished, and how long the others will take."""
+        self._done += 1
+        self._seconds += record.seconds
+        loss = f"  loss {record.measurements['loss']:.4f}" if "loss" in record.measurements else ""
+        number = f" round {record.round}/{self._rounds}" if record.stage == "train" else ""
+        dropped = f"  dropped {', '.join(record.dropped)}" if record.dropped else ""
+        left = f"{self._seconds / self._done * (self._rounds + 2 - self._done):.0f} s left"
+        line = f"{record.stage}{number}{loss}{dropped}"
+        if self._bar:
+            self._bar.update(self._task, advance=1, description=line, left=left)
+        elif record.stage != "train" or dropped or record.round % max(1, self._rounds // _PLAIN_STEPS) == 0:
+            print(f"{line}  {left}", file=sys.stderr, flush=True)

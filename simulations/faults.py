@@ -1,0 +1,96 @@
+"""Planned faults: what may go wrong with a site, put between the aggregator and a healthy one.
+
+A fault is written ``SITE EXCHANGE KIND``, for instance ``hospital_2 4 late``, in the study's ``[simulation] faults``. Exchanges are
+counted from 1 over the whole run: 1 is the preparation, and training round r is exchange r + 1.
+
+    lost        the site never answers
+    late        the answer comes after the deadline, and turns up in the next exchange
+    twice       the answer comes twice
+    nan         the words are replaced by floating-point NaN
+    shape       one word is missing
+    exception   the site's method raises, because its request was mutilated
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from server.transport import Arrival, Transport
+from shared.errors import StudyError, nearest
+from shared.messages import Contributed, ContributeRequest, Reply
+
+Kind = Literal["lost", "late", "twice", "nan", "shape", "exception"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One planned fault: which site, in which exchange, and what happens."""
+
+    site: str
+    exchange: int
+    kind: Kind
+
+
+def parse(text: str, sites: Sequence[str]) -> Fault:
+    """Return the fault that ``SITE EXCHANGE KIND`` describes.
+
+    Raises: StudyError naming what is wrong.
+    """
+    words = text.split()
+    if len(words) != 3 or not words[1].isdecimal() or int(words[1]) < 1:
+        raise StudyError(
+            f"[simulation] faults: expected 'SITE EXCHANGE KIND', as in 'hospital_2 4 late'. Received: {text!r}"
+        )
+    site, number, kind = words
+    for word, known in ((site, sites), (kind, get_args(Kind))):
+        if word not in known:
+            raise StudyError(f"[simulation] faults: {text!r}: unknown {word!r}. {nearest(word, known)}")
+    return Fault(site, int(number), kind)  # type: ignore[arg-type]  # checked above
+
+
+class FaultyTransport:
+    """A transport that does what ``inner`` does, except for the planned faults."""
+
+    def __init__(self, inner: Transport, faults: Sequence[Fault]) -> None:
+        self._inner = inner
+        self._faults = tuple(faults)
+        self._late: dict[str, Reply] = {}
+
+    def exchange(self, requests: Mapping[str, ContributeRequest], deadline_s: float) -> Iterator[Arrival]:
+        """Yield what arrives, spoiled as planned."""
+        kinds = {
+            fault.site: fault.kind
+            for fault in self._faults
+            if fault.site in requests and fault.exchange == requests[fault.site].round
+        }
+        late, self._late = self._late, {}
+        for site, reply in late.items():
+            yield Arrival(site, reply)
+        sent: dict[str, ContributeRequest] = {}
+        for site, request in requests.items():
+            if kinds.get(site) == "lost":
+                yield Arrival(site, None, "no-reply")
+            elif kinds.get(site) == "exception":
+                sent[site] = dataclasses.replace(request, state={"stage": request.state["stage"]})
+            else:
+                sent[site] = request
+        for arrival in self._inner.exchange(sent, deadline_s):
+            yield from self._spoil(arrival, kinds.get(arrival.site))
+
+    def _spoil(self, arrival: Arrival, kind: Kind | None) -> Iterator[Arrival]:
+        reply = arrival.reply
+        if kind == "late" and reply is not None:
+            self._late[arrival.site] = reply
+            yield Arrival(arrival.site, None, "late")
+            return
+        if kind in ("nan", "shape") and isinstance(reply, Contributed):
+            words: Any = np.full(len(reply.words), np.nan) if kind == "nan" else reply.words[:-1]
+            arrival = Arrival(arrival.site, dataclasses.replace(reply, words=words))
+        yield arrival
+        if kind == "twice":
+            yield arrival

@@ -1,0 +1,193 @@
+"""One simulated run from data to report: the steps behind ``consilium-simulate run``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from client.data.base import RawData
+from client.data.split import SiteData
+from server import checkpoint
+from server.outcome import Outcome, RoundRecord, SiteSummary, metrics_of
+from server.training import Observers, Progress
+from shared.examples import Part
+from shared.methods.combinators import InTurn
+from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
+from shared.study import Study
+from simulations import comparison, output
+from simulations.local import Consortium, gather
+
+log = logging.getLogger("consilium.simulation")
+
+
+class Display(Protocol):
+    """Who shows a person what is going on."""
+
+    def say(self, what: str) -> None:
+        """Show what is being done now."""
+        ...
+
+    def round(self, record: RoundRecord) -> None:
+        """Show that a round is finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hospitals:
+    """Where simulated hospitals' data came from.
+
+    raw: each hospital's own rows, by site name.
+    attributions: texts that the data's licences ask for.
+    """
+
+    raw: Mapping[str, RawData]
+    attributions: Sequence[str] = ()
+
+
+def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display: Display) -> Outcome:
+    """Run a study and fill its output folder.
+
+    Nothing is written before the study and every site's data have been checked.
+
+    Raises: ConsiliumError of the kind that says what is wrong.
+    """
+    from threadpoolctl import threadpool_limits
+
+    started = time.perf_counter()
+    display.say("hospitals check their data")
+    consortium = gather(study, hospitals.raw)
+    identity = output.identity_of(study, consortium.data)
+    output.claim(folder, identity, resume)
+    with output.locked(folder), _logged(folder), threadpool_limits(limits=study.study.threads):
+        plan, progress = _train(consortium, folder, identity, display)
+        compared = comparison.compare(consortium, time.perf_counter, lambda what: display.say(f"comparing: {what}"))
+        display.say("writing the report")
+        outcome = _outcome(consortium, plan, progress, compared, hospitals.attributions, started)
+        _write(outcome, folder)
+    return outcome
+
+
+def _train(
+    consortium: Consortium, folder: Path, identity: Mapping[str, str], display: Display
+) -> tuple[InTurn, Progress]:
+    progress = checkpoint.read(folder / output.CHECKPOINT, identity)
+    if progress:
+        log.info("resumed after exchange=%d", len(progress.history))
+        for record in progress.history:
+            display.round(record)
+    observers = Observers(
+        clock=time.perf_counter,
+        save=lambda progress: checkpoint.write(folder / output.CHECKPOINT, identity, progress),
+        report=display.round,
+    )
+    return consortium.run(observers, progress)
+
+
+def _outcome(
+    consortium: Consortium,
+    plan: InTurn,
+    progress: Progress,
+    compared: comparison.Comparison,
+    attributions: Sequence[str],
+    started: float,
+) -> Outcome:
+    from shared.provenance import versions
+
+    study = consortium.study
+    results = plan.result(progress.state)
+    judged = {
+        name: comparison.judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()
+    }
+    per_site = {
+        name: comparison.judge(study, f"site/{name}", comparison.kept_sums(plan, progress, data.parts))
+        for name, data in consortium.data.items()
+    }
+    method = plan.method(progress.state, TRAIN)
+    return Outcome(
+        study=study,
+        sites=tuple(_summary(study, data) for data in consortium.data.values()),
+        preparation=results[PREPARE],
+        weights=results[TRAIN],
+        history=progress.history,
+        federated=judged.pop(EVERYONE),
+        subgroups=judged,
+        per_site=per_site,
+        pooled=compared.pooled,
+        local=compared.local,
+        local_at_home=compared.local_at_home,
+        attributions=tuple(attributions),
+        description=method.description(),  # type: ignore[attr-defined]  # a TrainingMethod
+        seconds_total=time.perf_counter() - started,
+        peak_memory_bytes=_peak_memory_bytes(),
+        versions=versions(),
+    )
+
+
+def _summary(study: Study, data: SiteData) -> SiteSummary:
+    import numpy as np
+
+    training, held_out = data.parts[Part.TRAINING], data.parts[Part.HELD_OUT]
+    classes = study.data.classes
+    class_rows = np.bincount(training.labels.astype(int), minlength=len(classes)).tolist() if classes else []
+    absent = [name for name, rows in zip(classes, class_rows, strict=True) if not rows]
+    notes = list(data.notes)
+    if absent:
+        notes.append(
+            f"No training row of class {', '.join(absent)}. The site trains on; with logistic regression a row of weight zero"
+            " stands in for each absent class."
+        )
+    outside = training.outside.sum(axis=0) + held_out.outside.sum(axis=0)
+    return SiteSummary(
+        name=data.name,
+        patients=training.patient_count + held_out.patient_count,
+        rows=len(training) + len(held_out),
+        training_rows=len(training),
+        held_out_rows=len(held_out),
+        class_rows=tuple(class_rows),
+        out_of_contract={
+            name: int(count) for name, count in zip(study.data.features, outside, strict=True) if count
+        },
+        notes=tuple(notes),
+    )
+
+
+def _write(outcome: Outcome, folder: Path) -> None:
+    from server.report import model_card, write_report
+    from shared.bundle import write_bundle
+
+    write_bundle(folder / output.MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome))
+    write_report(outcome, folder / output.REPORT)
+    output.replace_text(folder / output.METRICS, json.dumps(metrics_of(outcome), indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Write the log of this run into its folder while the block runs."""
+    handler = logging.FileHandler(folder / output.LOG, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("consilium")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _peak_memory_bytes() -> int:
+    """Return the largest resident size of this process so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

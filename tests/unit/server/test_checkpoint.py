@@ -1,0 +1,62 @@
+"""Checkpoints: replaced in one step, and only for their own run."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server import checkpoint
+from server.outcome import RoundRecord
+from server.training import Progress
+from shared.errors import CheckpointError
+
+IDENTITY = {"study": "small", "digest": "abc"}
+RECORD = RoundRecord("train", 1, {"loss": 0.5}, 1.5, ("a", "b"), {"c": "late"}, {"a": "replied-twice"}, 10, 20)
+PROGRESS = Progress("run-1", {"w": np.array([1.0, 2.0], dtype=np.float32), "train/round": np.array(1)}, (RECORD,))
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, IDENTITY, PROGRESS)
+    read = checkpoint.read(tmp_path, IDENTITY)
+    assert read is not None
+    assert (read.run, read.history) == (PROGRESS.run, PROGRESS.history)
+    assert read.state["w"].dtype == np.float32
+    assert {name: array.tolist() for name, array in read.state.items()} == {"w": [1.0, 2.0], "train/round": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.npz"]
+
+
+def test_no_checkpoint_is_no_progress(tmp_path: Path) -> None:
+    assert checkpoint.read(tmp_path, IDENTITY) is None
+
+
+def test_another_study_is_named(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, IDENTITY, PROGRESS)
+    with pytest.raises(CheckpointError, match="belongs to another run: digest is 'abc' there, and 'xyz' here"):
+        checkpoint.read(tmp_path, {**IDENTITY, "digest": "xyz"})
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure is put where a full disk shows: when the data are flushed. The e2e test uses a really full file system."""
+    checkpoint.write(tmp_path, IDENTITY, PROGRESS)
+    before = (tmp_path / checkpoint.FILE).read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device. The one before is untouched"):
+        checkpoint.write(tmp_path, IDENTITY, PROGRESS)
+    assert (tmp_path / checkpoint.FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.npz"]
+
+
+def test_a_damaged_file_is_named_not_guessed_at(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, IDENTITY, PROGRESS)
+    path = tmp_path / checkpoint.FILE
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        checkpoint.read(tmp_path, IDENTITY)

@@ -1,0 +1,98 @@
+"""One bad site never ends a round: every planned fault, and what the result says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from server.training import Progress
+from shared.errors import RunAbandoned, StudyError
+from shared.plan import TRAIN
+from tests.builders import Consortium, random_consortium, table_study, ticking
+
+SIZES = {"a": 20, "b": 30, "c": 40}
+
+
+def run(*faults: str, **changes: object) -> tuple[Progress, Consortium]:
+    study = table_study(simulation__faults=list(faults), **changes)
+    consortium = random_consortium(study, SIZES)
+    return consortium.run(ticking())[1], consortium
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("lost", "no-reply"),
+        ("late", "late"),
+        ("nan", "wrong-type"),
+        ("shape", "wrong-shape"),
+        ("exception", "internal-error"),
+    ],
+)
+def test_a_bad_site_is_left_out_of_that_round_and_named(kind: str, code: str) -> None:
+    progress, _ = run(f"b 3 {kind}")
+    contributors = [record.contributors for record in progress.history]
+    assert contributors == [("a", "b", "c"), ("a", "b", "c"), ("a", "c"), ("a", "b", "c"), ("a", "b", "c")]
+    assert [dict(record.dropped) for record in progress.history][2] == {"b": code}
+
+
+def test_a_round_without_a_site_is_the_round_of_the_others() -> None:
+    """Leaving b out of every training round gives the weights of a consortium that never had b in training."""
+    lost = ["b 2 lost", "b 3 late", "b 4 shape"]
+    with_faults, consortium = run(*lost, aggregation__min_sites=2)
+    study = consortium.study
+    plan, clean = Consortium(dataclasses.replace(study, simulation=table_study().simulation), consortium.data).run(ticking())
+    assert not np.array_equal(with_faults.state["train/weights/coef"], clean.state["train/weights/coef"])
+    others = Consortium(table_study(), {name: consortium.data[name] for name in ("a", "c")})
+    state = {**clean.state, **plan.start(), "stage": np.array(1)}
+    state |= {f"train/{k}": v for k, v in plan.method(clean.state, TRAIN).start().items()}
+    _, resumed = others.run(ticking(), Progress("run", {k: v for k, v in state.items() if not k.startswith("evaluate")}))
+    assert resumed.state["train/weights/coef"] == pytest.approx(with_faults.state["train/weights/coef"], abs=1e-6)
+
+
+def test_a_reply_that_comes_twice_counts_once_and_is_noted() -> None:
+    once, _ = run()
+    twice, _ = run("b 3 twice")
+    assert dict(twice.history[2].noted) == {"b": "replied-twice"}
+    assert np.array_equal(once.state["train/weights/coef"], twice.state["train/weights/coef"])
+
+
+def test_a_late_reply_turns_up_in_the_next_round_and_is_not_taken_for_it() -> None:
+    progress, _ = run("b 3 late")
+    assert dict(progress.history[3].noted) == {"b": "stale-reply"}
+    assert progress.history[3].contributors == ("a", "b", "c")
+
+
+def test_fewer_than_min_sites_end_the_run_naming_who_and_why() -> None:
+    with pytest.raises(RunAbandoned, match=r"exchange 3: 1 of 3 sites contributed.*min_sites = 2.*a \(no-reply\), b \(late\)"):
+        run("a 3 lost", "b 3 late")
+
+
+def test_a_run_starts_again_from_any_progress_and_ends_with_the_same_bits() -> None:
+    whole, consortium = run()
+    seen: list[Progress] = []
+    consortium.run(dataclasses.replace(ticking(), save=seen.append))
+    for progress in seen:
+        _, resumed = consortium.run(ticking(), progress)
+        assert all(np.array_equal(resumed.state[name], whole.state[name]) for name in whole.state)
+
+
+@pytest.mark.parametrize("text", ["b three lost", "b 3", "d 3 lost", "b 3 gone", "b 0 lost"])
+def test_a_fault_that_cannot_be_planned_is_refused(text: str) -> None:
+    with pytest.raises(StudyError, match="faults"):
+        run(text)
+
+
+def test_values_beyond_the_declared_bound_are_refused_by_the_site() -> None:
+    """More rows than the study declares do not fit the proved words: the site says so, with a code."""
+    study = table_study(data__max_rows_per_site=25, aggregation__min_sites=1)
+    _, progress = random_consortium(study, SIZES).run(ticking())
+    assert dict(progress.history[0].dropped) == {"b": "beyond-bound", "c": "beyond-bound"}
+
+
+def test_bytes_are_those_of_the_words_and_the_state() -> None:
+    progress, _ = run()
+    # Training: 2 coefficients, 1 intercept, loss, weight: five words of 8 bytes from each of 3 sites, and headers.
+    assert 3 * 5 * 8 < progress.history[1].bytes_up < 3 * (5 * 8 + 150)
