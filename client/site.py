@@ -1,7 +1,7 @@
 """One hospital's steps in a round, in order: check the question, compute, encode, answer or refuse.
 
-A pure function of request and state; nothing that it raises or returns contains data: an error inside a method becomes the code
-``internal-error``, and the site's own log gets the places in the code, without messages or values.
+A pure function of request and state; nothing that it raises or returns contains data: an error inside a method
+becomes the code ``internal-error``, and the site's own log gets the places in the code, without messages or values.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def answer(
         return Refused(*heading, error.code, error.hint), state
     except StudyError as error:
         return Refused(*heading, "study-error", str(error)), state
-    except Exception as error:  # noqa: BLE001 - whatever a method does wrong must not carry data out of the site
+    except Exception as error:
         places = "".join(traceback.format_tb(error.__traceback__))
         log.error("site=%s round=%d %s\n%s", data.name, request.round, type(error).__name__, places)  # noqa: TRY400
         return Refused(*heading, "internal-error", "see the site's own log"), state

@@ -87,7 +87,8 @@ def area(curve: Curve) -> float:
 
 def learning_curve(training: Sequence[RoundRecord]) -> str | None:
     """Return the loss by training round; None where no method reported a loss. Hollow marks: a hospital was missing."""
-    points = [(record.round, record.measurements["loss"], bool(record.dropped)) for record in training if "loss" in record.measurements]
+    told = [record for record in training if "loss" in record.measurements]
+    points = [(record.round, record.measurements["loss"], bool(record.dropped)) for record in told]
     if not points:
         return None
     rounds, losses = [point[0] for point in points], [point[1] for point in points]
@@ -103,7 +104,8 @@ def learning_curve(training: Sequence[RoundRecord]) -> str | None:
         if len(points) == 1:
             axes.set_xticks(rounds)
 
-    return _svg("learning", f"Training loss by round, from {losses[0]:.3g} to {losses[-1]:.3g} in {len(points)} rounds.", draw)
+    title = f"Training loss by round, from {losses[0]:.3g} to {losses[-1]:.3g} in {len(points)} rounds."
+    return _svg("learning", title, draw, size=(7.6, 2.9))
 
 
 def roc(judgement: Judgement) -> str | None:
@@ -157,8 +159,9 @@ def calibration(judgement: Judgement) -> str | None:
         if len(judgement.curves) == 1:
             curve = judgement.curves[0]
             bounds = [wilson(o * n, n) for o, n in zip(curve.observed, curve.rows, strict=True)]
-            axes.vlines(curve.predicted, *zip(*bounds, strict=True), color=COLOURS[0], linewidth=1.2, alpha=0.6)
-            axes.plot(curve.predicted, curve.observed, color=COLOURS[0], marker="o", markersize=4.5, linewidth=1.2)
+            axes.vlines(curve.predicted, *zip(*bounds, strict=True), color=COLOURS[0], linewidth=1.3, alpha=0.55)
+            sizes = 16 + 70 * curve.rows / curve.rows.max()
+            axes.scatter(curve.predicted, curve.observed, s=sizes, color=COLOURS[0], linewidths=0, zorder=3, clip_on=False)
         else:
             _lines(axes, judgement, lambda curve: (curve.predicted, curve.observed))
         _square(axes, "predicted probability", "observed share")
@@ -231,10 +234,11 @@ def _height_of_precision(curve: Curve, x: Floats) -> Floats:
     return np.asarray(curve.precision[np.minimum(index, len(curve.precision) - 1)])
 
 
-def _svg(name: str, title: str, draw: Callable[[Any], None]) -> str:
+def _svg(name: str, title: str, draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 3.9)) -> str:
     """Return the chart as an ``<svg>`` element with a title.
 
     name: unique in a page; begins every identifier.
+    size: width and height in inches of 72 SVG units; the page scales it.
     """
     matplotlib = _matplotlib()
     from matplotlib.figure import Figure
@@ -243,7 +247,7 @@ def _svg(name: str, title: str, draw: Callable[[Any], None]) -> str:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
-        figure = Figure(figsize=(4.4, 3.9))
+        figure = Figure(figsize=size)
         draw(figure.add_subplot())
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(text.getvalue(), name, title)

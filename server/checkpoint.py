@@ -1,6 +1,7 @@
 """A checkpoint is one file, replaced in one step: whatever happens, the last good one is there.
 
-Written beside the old one, flushed to the disk, then renamed over it (POSIX rename is atomic). The file is a NumPy archive
+Written beside the old one, flushed to the disk, then renamed over it (POSIX rename is atomic). The file is a NumPy
+archive
 without pickle: the state's arrays, and a JSON text with the run's identity and history.
 """
 
@@ -72,7 +73,9 @@ def read(folder: Path, identity: Mapping[str, Any]) -> Progress | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}). Start in a new folder.") from None
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}). Start in a new folder."
+        ) from None
     if meta.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: expected format {_FORMAT}. Received: {meta.get('format')!r}")
     check_identity(path, meta["identity"], identity)

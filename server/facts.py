@@ -131,7 +131,7 @@ def column_rows(outcome: Outcome) -> tuple[ColumnRow, ...]:
                 description=column.description,
                 contract=declared,
                 missing=f"{missing:,}",
-                missing_share=share_text(missing, preparation.rows),
+                missing_share=share_text(missing, preparation.rows) if missing else "",
                 outside=f"{preparation.outside[encoding.name]:,}",
                 mean=number_text(encoding.center, 4) if number else "",
                 deviation=number_text(encoding.scale, 4) if number else "",

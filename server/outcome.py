@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,8 @@ class Outcome:
     subgroups: the same on the rows of each subgroup, by ``column=level``.
     per_site: the same on each site's own held-out rows.
     pooled: the model trained as if all data lay in one place, on all held-out rows; None when not compared.
-    local: each site's own model on all held-out rows; local_at_home: on the site's own held-out rows. Empty when not compared.
+    local: each site's own model on all held-out rows; local_at_home: on the site's own held-out rows. Empty when not
+        compared.
     attributions: texts that the data's licences ask for.
     description: of the model, for the card.
     """
@@ -134,7 +136,8 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
         "per_site": {name: judgement.values() for name, judgement in outcome.per_site.items()},
         "subgroups": {name: judgement.values() for name, judgement in outcome.subgroups.items()},
         "intervals": {
-            name: [_finite(interval.low), _finite(interval.high)] for name, interval in outcome.federated.metrics.items()
+            name: [_finite(interval.low), _finite(interval.high)]
+            for name, interval in outcome.federated.metrics.items()
         },
         "history": history,
         "dropped": dropped,
@@ -150,4 +153,4 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None
+    return value if math.isfinite(value) else None

@@ -63,6 +63,7 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "verdict": verdict_of(outcome),
         "metric": METRIC_WORDS[metric],
         "metrics": [METRIC_WORDS[name] for name in judgement.metrics],
+        "headlines": tables.headlines(outcome),
         "comparison": tables.comparison_table(outcome),
         "homes": tables.home_rows(outcome),
         "subgroups": tables.subgroup_table(outcome) if outcome.subgroups else None,

@@ -1,7 +1,7 @@
 """One round at the aggregator: ask every site of the cohort, add the words of those that answer as asked.
 
-Replies are added as they arrive: memory is one vector, whatever the number of sites. One bad site never ends a round; its name
-and a reason code are in the outcome.
+Replies are added as they arrive: memory is one vector, whatever the number of sites. One bad site never ends a round;
+its name and a reason code are in the outcome.
 """
 
 from __future__ import annotations
@@ -137,6 +137,6 @@ def _decode(plan: fixedpoint.WordPlan, words: fixedpoint.Words, contributors: in
 def _abandoned(heading: Heading, contributors: int, cohort: int, min_sites: int, dropped: Mapping[str, str]) -> str:
     reasons: Sequence[str] = [f"{site} ({code})" for site, code in dropped.items()]
     return (
-        f"exchange {heading.round}: {contributors} of {cohort} sites contributed, and [aggregation] min_sites = {min_sites}."
-        f" Not in the sum: {', '.join(reasons)}. The last checkpoint is kept; go on with --resume once they are back."
+        f"exchange {heading.round}: {contributors} of {cohort} sites contributed,"
+        f" and [aggregation] min_sites = {min_sites}. Not in the sum: {', '.join(reasons)}. The last checkpoint is kept; go on with --resume once they are back."
     )

@@ -1,8 +1,9 @@
 """Server optimisation by Flower's own strategies, through one adapter.
 
-A Flower strategy turns replies into the next weights. It is handed the mean as its only reply (weight one), the weights that were
-broadcast as its current arrays, and its own moments from the state; what it keeps afterwards goes back into the state, and so into the
-checkpoint. Only strategies that need nothing but the mean can be served: FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi.
+A Flower strategy turns replies into the next weights. It is handed the mean as its only reply (weight one), the
+weights that were broadcast as its current arrays, and its own moments from the state; what it keeps afterwards goes
+back into the state, and so into the checkpoint. Only strategies that need nothing but the mean can be served: FedAvg,
+FedAvgM, FedAdagrad, FedAdam, FedYogi.
 """
 
 from __future__ import annotations

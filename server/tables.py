@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.charts import area, line_style, wilson
 from server.outcome import Outcome
-from server.verdict import apart, label_unit, main_metric
+from server.verdict import apart, gain, label_unit, main_metric, too_few
 from server.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
 from shared.metrics import Interval, Judgement
 
@@ -33,11 +34,17 @@ class Mark:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model in a comparison; ``kind`` is ``alone``, ``together``, ``pooled`` or ``subgroup``."""
+    """One model in a comparison.
+
+    kind: ``alone``, ``together``, ``pooled`` or ``subgroup``.
+    gain: by how much the model trained together is better, by the main metric.
+    cells: one for each metric.
+    """
 
     name: str
     kind: str
     mark: Mark | None
+    gain: Cell
     cells: tuple[Cell, ...]
     n: str
 
@@ -55,6 +62,34 @@ class ModelTable:
     rows: tuple[ModelRow, ...]
     ticks: tuple[tuple[float, str], ...]
     reference: float | None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the few numbers that the answer opens with."""
+
+    name: str
+    value: str
+    range: str
+    kind: str
+
+
+def headlines(outcome: Outcome) -> tuple[Headline, ...]:
+    """Return the main metric alone (the median over the hospitals), together and pooled, as far as they were compared."""
+    metric = main_metric(outcome)
+    alone = [judgement.metrics[metric].value for judgement in outcome.local.values()]
+    alone = [value for value in alone if math.isfinite(value)]
+    shown = []
+    if alone:
+        spread = f"{value_text(metric, min(alone))} to {value_text(metric, max(alone))}" if len(alone) > 1 else ""
+        which = f"Alone, median of {len(alone)}" if len(alone) > 1 else "Alone"
+        shown.append(Headline(which, value_text(metric, statistics.median(alone)), spread and f"hospitals: {spread}", "alone"))
+    together = _cell(metric, outcome.federated.metrics[metric])
+    shown.append(Headline("Together", together.value, together.range and f"95 %: {together.range}", "together"))
+    if outcome.pooled:
+        pooled = _cell(metric, outcome.pooled.metrics[metric])
+        shown.append(Headline("Pooled", pooled.value, pooled.range and f"95 %: {pooled.range}", "pooled"))
+    return tuple(shown)
 
 
 def comparison_table(outcome: Outcome) -> ModelTable:
@@ -88,6 +123,7 @@ def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]])
             name=name,
             kind=kind,
             mark=_mark(judgement.metrics[main], place),
+            gain=_gain(main, outcome.federated, judgement) if kind in ("alone", "pooled") else Cell(""),
             cells=tuple(_cell(metric, judgement.metrics[metric]) for metric in metrics),
             n=f"{judgement.n:,}",
         )
@@ -139,7 +175,7 @@ class HomeRow:
     n: str
     own: Cell
     together: Cell
-    difference: str
+    gain: Cell
     reading: str
 
 
@@ -147,28 +183,47 @@ def home_rows(outcome: Outcome) -> tuple[HomeRow, ...]:
     """Return one row for each hospital that was judged at home."""
     metric = main_metric(outcome)
     rows = []
-    for name, judgement in outcome.per_site.items():
-        together = judgement.metrics[metric]
-        alone = outcome.local_at_home.get(name)
-        own = alone.metrics[metric] if alone else None
-        difference, reading = _difference(metric, together, own)
-        own_cell = _cell(metric, own) if own else Cell("")
-        rows.append(HomeRow(name, f"{judgement.n:,}", own_cell, _cell(metric, together), difference, reading))
+    for name, together in outcome.per_site.items():
+        cell = _cell(metric, together.metrics[metric])
+        own = outcome.local_at_home.get(name)
+        if own is None:
+            rows.append(HomeRow(name, f"{together.n:,}", Cell(UNDEFINED), cell, Cell(UNDEFINED), "cannot be compared"))
+            continue
+        rows.append(
+            HomeRow(
+                name=name,
+                n=f"{together.n:,}",
+                own=_cell(metric, own.metrics[metric]),
+                together=cell,
+                gain=_gain(metric, together, own),
+                reading=_reading(metric, together, own),
+            )
+        )
     return tuple(rows)
 
 
-def _difference(metric: str, together: Interval, own: Interval | None) -> tuple[str, str]:
-    if own is None:
-        return "", ""
-    gap = together.value - own.value
-    if math.isnan(gap):
-        return UNDEFINED, "cannot be compared"
-    text = value_text(metric, abs(gap))
-    sign = "+" if gap > 0 else "\N{MINUS SIGN}"
-    if not text.strip("0."):
-        sign = "±"
-    readings = {1: "clearly better together", -1: "clearly worse together", 0: "may be chance"}
-    return f"{sign}{text}", readings[apart(metric, together, own)]
+def _gain(metric: str, together: Judgement, other: Judgement) -> Cell:
+    """Return the gain by training together, signed, with its interval."""
+    difference = gain(metric, together.metrics[metric], other.metrics[metric])
+    if math.isnan(difference.value):
+        return Cell(UNDEFINED)
+    value, low, high = (_signed(metric, end) for end in dataclasses.astuple(difference))
+    return Cell(value, "" if UNDEFINED in (low, high) else f"{low} to {high}")
+
+
+def _signed(metric: str, value: float) -> str:
+    text = value_text(metric, abs(value))
+    if text == UNDEFINED or not text.strip("0."):
+        return text
+    return f"+{text}" if value > 0 else f"\N{MINUS SIGN}{text}"
+
+
+def _reading(metric: str, together: Judgement, own: Judgement) -> str:
+    if math.isnan(together.metrics[metric].value - own.metrics[metric].value):
+        return "cannot be compared"
+    if too_few(together):
+        return "too few to tell"
+    return {1: "clearly better together", -1: "clearly worse together", 0: "may be chance"}[apart(metric, together, own)]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A whole run at the aggregator: rounds of the study's plan until it is finished.
 
-The loop holds no state of its own: ``Progress`` is everything, it is handed to ``save`` after every round, and a run that starts
-from a saved one ends with the same bits as one that never stopped.
+The loop holds no state of its own: ``Progress`` is everything, it is handed to ``save`` after every round, and a run
+that starts from a saved one ends with the same bits as one that never stopped.
 """
 
 from __future__ import annotations
@@ -100,4 +100,6 @@ def _last_counted(site: str, history: Sequence[RoundRecord]) -> int:
 def _fields(record: RoundRecord) -> str:
     measured: Iterable[str] = (f"{name}={value:.6g}" for name, value in record.measurements.items())
     dropped = ",".join(f"{site}:{code}" for site, code in record.dropped.items()) or "0"
-    return f"contributors={len(record.contributors)} dropped={dropped} seconds={record.seconds:.3f} {' '.join(measured)}"
+    return (
+        f"contributors={len(record.contributors)} dropped={dropped} seconds={record.seconds:.3f} {' '.join(measured)}"
+    )

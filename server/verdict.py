@@ -1,8 +1,9 @@
 """Is it worth training together? The answer, derived from the numbers and their intervals and from nothing else.
 
-Two models are told apart only where their 95 % intervals do not overlap. That is a cautious rule: all models are judged on the
-same held-out patients, so intervals may overlap although a paired comparison, which sums over patients do not allow, would
-find a difference. The answer therefore says "not shown", never "no difference".
+Two models are told apart by the 95 % interval of their difference, made from the two intervals as if they were independent (Zou
+and Donner 2008, "Construction of confidence limits about effect measures", Statistics in Medicine 27:1693-1702). That is cautious:
+both models are judged on the same patients, which makes the true interval narrower, but sums over patients do not say by how
+much. So the answer is "not shown", never "no difference".
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ GUESSING = {"auroc": 0.5, "r2": 0.0}
 
 FEW_ROWS = 100
 """Below this many held-out rows the reader is told that intervals are wide."""
+
+_FEWEST_NUMBERS, _FEWEST_OF_CLASS = 20, 5
+"""Below these, resampling cannot give a trustworthy interval: a perfect ranking of nine rows has the interval 1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Comparison:
     """The model trained together against models trained alone, by one metric.
 
     better, worse: names of those that it is clearly better and clearly worse than.
-    unclear: names of those whose interval overlaps its own.
+    unclear: names of those from which its difference may be chance.
     """
 
     better: tuple[str, ...]
@@ -69,20 +73,40 @@ def label_unit(outcome: Outcome, metric: str) -> str:
     return outcome.study.data.columns[outcome.study.data.label].unit if metric in ("mae", "rmse") else ""
 
 
-def apart(metric: str, a: Interval, b: Interval) -> Literal[-1, 0, 1]:
-    """Return 1 if ``a`` is clearly better than ``b``, -1 if clearly worse, 0 if the intervals overlap or are undefined."""
-    if METRIC_WORDS[metric].better < 0:
-        a, b = b, a
-    if a.low > b.high:
-        return 1
-    return -1 if a.high < b.low else 0
+def gain(metric: str, together: Interval, other: Interval) -> Interval:
+    """Return by how much ``together`` is better than ``other``, with the 95 % interval; NaN where either is undefined."""
+    a, b = (together, other) if METRIC_WORDS[metric].better > 0 else (_mirrored(together), _mirrored(other))
+    value = a.value - b.value
+    low = value - math.hypot(a.value - a.low, b.high - b.value)
+    high = value + math.hypot(a.high - a.value, b.value - b.low)
+    return Interval(value, low, high)
+
+
+def _mirrored(interval: Interval) -> Interval:
+    return Interval(-interval.value, -interval.high, -interval.low)
+
+
+def too_few(judgement: Judgement) -> bool:
+    """Whether there are too few rows (of one class) for an interval to be trusted."""
+    if not judgement.classes:
+        return judgement.n < _FEWEST_NUMBERS
+    if len(judgement.classes) == 2:
+        return bool(judgement.confusion.sum(axis=1).min() < _FEWEST_OF_CLASS)
+    return judgement.n < _FEWEST_OF_CLASS * len(judgement.classes)
+
+
+def apart(metric: str, together: Judgement, other: Judgement) -> Literal[-1, 0, 1]:
+    """Return 1 if ``together`` is clearly better, -1 if clearly worse, 0 if the difference may be chance or is undefined."""
+    difference = gain(metric, together.metrics[metric], other.metrics[metric])
+    if too_few(together) or too_few(other) or math.isnan(difference.low) or math.isnan(difference.high):
+        return 0
+    return 1 if difference.low > 0 else -1 if difference.high < 0 else 0
 
 
 def compare(metric: str, together: Judgement, others: Mapping[str, Judgement]) -> Comparison:
     """Compare the model trained together with every other one whose metric is defined."""
-    own = together.metrics[metric]
     signs = {
-        name: apart(metric, own, other.metrics[metric])
+        name: apart(metric, together, other)
         for name, other in others.items()
         if not math.isnan(other.metrics[metric].value)
     }
@@ -183,8 +207,8 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
         ahead = sum((own - alone[name]) * words.better > 0 for name in comparison.unclear)
         count = len(comparison.unclear)
         sentences.append(
-            f"For {plural(count, 'hospital')} the intervals overlap, so the difference may be chance; together has the better"
-            f" value in {ahead} of {'this case' if count == 1 else f'these {count}'}."
+            f"Against {plural(count, 'hospital')} the difference may be chance: its 95 % interval includes zero. Together has the"
+            f" better value in {ahead} of {'this 1' if count == 1 else f'these {count}'}."
         )
     return sentences
 
@@ -199,7 +223,7 @@ def _against_pooled(outcome: Outcome) -> list[str]:
     unit = label_unit(outcome, metric)
     reached = f"with all data in one place, the same kind of model reaches {interval_text(metric, pooled, unit)}"
     gap = value_text(metric, abs(own.value - pooled.value)) + (unit and f" {unit}")
-    sign = apart(metric, own, pooled)
+    sign = apart(metric, outcome.federated, outcome.pooled)
     if sign < 0:
         return [f"Not pooling the data costs {gap} of {METRIC_WORDS[metric].label}: {reached}."]
     if sign > 0:
@@ -209,22 +233,18 @@ def _against_pooled(outcome: Outcome) -> list[str]:
 
 def _at_home(outcome: Outcome) -> list[str]:
     metric = main_metric(outcome)
-    sign = METRIC_WORDS[metric].better
-    pairs = [
-        (outcome.per_site[name].metrics[metric], own.metrics[metric])
-        for name, own in outcome.local_at_home.items()
-        if name in outcome.per_site
-    ]
-    pairs = [pair for pair in pairs if not any(math.isnan(interval.value) for interval in pair)]
-    if not pairs:
+    pairs = [(outcome.per_site[name], own) for name, own in outcome.local_at_home.items() if name in outcome.per_site]
+    gains = [gain(metric, together.metrics[metric], own.metrics[metric]).value for together, own in pairs]
+    defined = [value for value in gains if not math.isnan(value)]
+    if not defined:
         return []
-    gains = sum((together.value - own.value) * sign > 0 for together, own in pairs)
-    losses = sum((together.value - own.value) * sign < 0 for together, own in pairs)
+    better, worse = sum(value > 0 for value in defined), sum(value < 0 for value in defined)
     clear = [apart(metric, together, own) for together, own in pairs]
+    same = len(defined) - better - worse
     return [
-        f"On their own held-out {row_noun(outcome)}s, {gains} of {plural(len(pairs), 'hospital')} have a better value with the"
-        f" model trained together than with their own, {losses} a worse one; beyond chance, {clear.count(1)} better and"
-        f" {clear.count(-1)} worse."
+        f"Judged on their own {row_noun(outcome)}s only, {better} of {plural(len(defined), 'hospital')} have a better value with the"
+        f" model trained together than with their own, {worse} a worse one{f', {same} the same' if same else ''}; clearly better:"
+        f" {clear.count(1)}, clearly worse: {clear.count(-1)}."
     ]
 
 
@@ -237,7 +257,8 @@ def _cautions(outcome: Outcome) -> list[str]:
             f"The models were not all judged on the same {noun}s (see the last column of the table): compare with care."
         )
     if outcome.federated.n < FEW_ROWS:
-        cautions.append(f"Only {plural(outcome.federated.n, noun)} were held out: intervals are wide.")
+        held_out = f"Only {plural(outcome.federated.n, noun)} {'was' if outcome.federated.n == 1 else 'were'} held out"
+        cautions.append(f"{held_out}: {'too few to compare models' if too_few(outcome.federated) else 'intervals are wide'}.")
     incomplete = sum(bool(record.dropped) for record in outcome.training)
     if incomplete:
         cautions.append(f"In {incomplete} of {plural(len(outcome.training), 'training round')}, at least one hospital was missing.")

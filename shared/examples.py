@@ -47,7 +47,12 @@ class Examples:
 
     def __post_init__(self) -> None:
         n = len(self.labels)
-        lengths = {len(self.values), len(self.outside), len(self.patients), n if self.images is None else len(self.images)}
+        lengths = {
+            len(self.values),
+            len(self.outside),
+            len(self.patients),
+            n if self.images is None else len(self.images),
+        }
         if lengths != {n} or self.values.shape != self.outside.shape or self.values.ndim != 2:
             raise ValueError(f"columns of one table must have one length. Received: {sorted(lengths | {n})}")
 

@@ -1,13 +1,15 @@
 """Real vectors as words modulo 2**k, so that sums are exact whatever the order in which they arrive.
 
-A real x with f fraction bits becomes the integer round(x * 2**f), stored modulo 2**k in an unsigned word (two's complement).
-Words of n sites are added modulo 2**k; the sum is right as long as the true integer sum lies in [-2**(k-1), 2**(k-1)).
-``plan`` chooses for each entry the largest f for which that is *proved* for n sites that each keep to the entry's bound B:
+A real x with f fraction bits becomes the integer round(x * 2**f), stored modulo 2**k in an unsigned word (two's
+complement). Words of n sites are added modulo 2**k; the sum is right as long as the true integer sum lies in
+[-2**(k-1), 2**(k-1)). ``plan`` chooses for each entry the largest f for which that is *proved* for n sites that each
+keep to the entry's bound B:
 
     n * (ceil(B * 2**f) + 1) <= 2**(k-1) - 1
 
-(the 1 is the unit that rounding may add), and refuses the study where the resulting step 2**-f is coarser than the entry needs.
-Nothing is clipped here: a value beyond its bound is a refusal. Bonawitz et al. 2017 (doi 10.1145/3133956.3133982), section 5.
+(the 1 is the unit that rounding may add), and refuses the study where the resulting step 2**-f is coarser than the
+entry needs. Nothing is clipped here: a value beyond its bound is a refusal. Bonawitz et al. 2017 (doi
+10.1145/3133956.3133982), section 5.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from shared.layout import Entry, size_of
 Words = NDArray[np.uint32] | NDArray[np.uint64]
 
 _MAX_FRACTION_BITS = 52  # a float64 holds no finer step of numbers near 1
-_DTYPES = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
+_DTYPES: dict[int, np.dtype[np.uint32] | np.dtype[np.uint64]] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def _fraction_bits(entry: Entry, word_bits: int, sites: int) -> int:
         bits -= 1
     if math.ldexp(1.0, -bits) > entry.precision:
         raise StudyError(
-            f"{entry.name}: with {sites} sites, values up to {entry.bound:g} leave steps of {math.ldexp(1.0, -bits):.3g} in"
-            f" words of {word_bits} bits; the method needs {entry.precision:g}."
+            f"{entry.name}: with {sites} sites, values up to {entry.bound:g} leave steps of"
+            f" {math.ldexp(1.0, -bits):.3g} in words of {word_bits} bits; the method needs {entry.precision:g}."
             " Lower [data] max_rows_per_site, or narrow the declared ranges."
         )
     return bits
@@ -116,7 +118,8 @@ def encode(plan: WordPlan, vector: NDArray[np.float64], rounding: np.random.Gene
     else:
         scaled += rounding.random(len(scaled), dtype=np.float32)
         np.floor(scaled, out=scaled)
-    return scaled.astype(np.int64).view(np.uint64).astype(plan.dtype, copy=False)
+    words = scaled.astype(np.int64).view(np.uint64)
+    return words if plan.word_bits == 64 else words.astype(np.uint32)
 
 
 def _refuse(plan: WordPlan, vector: NDArray[np.float64], within: NDArray[np.bool_]) -> None:

@@ -1,7 +1,7 @@
 """Named float arrays and one vector: the same entries, in one agreed order.
 
-A contribution is computed as named arrays, and travels as one vector, because vectors add. The layout is derived from the
-method's ``Ask`` by both halves, so names never travel.
+A contribution is computed as named arrays, and travels as one vector, because vectors add. The layout is derived from
+the method's ``Ask`` by both halves, so names never travel.
 """
 
 from __future__ import annotations

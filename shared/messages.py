@@ -1,7 +1,8 @@
 """What the two halves say to each other in a round: one frozen dataclass per message.
 
-Every message names the run, the round and the attempt, so that an answer to another question is never taken for one to this.
-A reply carries words, a refusal a code and a hint; nothing that was computed from patients travels beside the words.
+Every message names the run, the round and the attempt, so that an answer to another question is never taken for one
+to this. A reply carries words, a refusal a code and a hint; nothing that was computed from patients travels beside
+the words.
 """
 
 from __future__ import annotations

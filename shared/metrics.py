@@ -1,16 +1,17 @@
 """Metrics from sums that add: every hospital counts its held-out rows into the same bins, and only the counts leave.
 
 Scores are log-odds m. Bin edges are uniform in asinh(m) over |m| <= 1000, which is fine near even odds and still tells
-saturated scores apart (bins of the probability cannot: their last bin holds everything above 0.999). Zero is an edge. Rows in
-one bin are ties, as in scikit-learn's treatment of equal scores, so AUROC and average precision differ from the row-wise
-values only by what happens inside a bin.
+saturated scores apart (bins of the probability cannot: their last bin holds everything above 0.999). Zero is an edge.
+Rows in one bin are ties, as in scikit-learn's treatment of equal scores, so AUROC and average precision differ from
+the row-wise values only by what happens inside a bin.
 
-Several classes are judged one against the rest, and averaged over the classes that occur (macro). Intervals are percentiles
-over Poisson resamples of the counts (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"): each row is
-drawn Poisson(1) times, so each count c is drawn Poisson(c), without knowing the rows. Classes are resampled independently.
+Several classes are judged one against the rest, and averaged over the classes that occur (macro). Intervals are
+percentiles over Poisson resamples of the counts (Chamandy et al. 2012, "Estimating uncertainty for massive data
+streams"): each row is drawn Poisson(1) times, so each count c is drawn Poisson(c), without knowing the rows. Classes
+are resampled independently.
 
-Numbers: absolute and squared errors, in shares of the label's declared range; predictions are first clipped to that range, so
-that the contract bounds the sums.
+Numbers: absolute and squared errors, in shares of the label's declared range; predictions are first clipped to that
+range, so that the contract bounds the sums.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class ClassSums:
     """Sums over rows whose label is a class.
 
     classes: names by index.
-    histogram: array of shape (judged, 2, bins): rows outside and inside the class, by score bin. A binary study judges class
-        1 only, others each class.
+    histogram: array of shape (judged, 2, bins): rows outside and inside the class, by score bin. A binary study
+        judges class 1 only, others each class.
     confusion: array of shape (classes, classes): rows by true and predicted class.
     brier, log_loss: summed over rows.
     """
@@ -70,7 +71,8 @@ class NumberSums:
     """Sums over rows whose label is a number; errors in shares of the declared range ``width``.
 
     histogram: array of shape (bins,): rows by signed error (predicted - observed) in [-1, 1].
-    groups: array of shape (CALIBRATION_GROUPS, 3): rows, summed prediction, summed label, by predicted tenth of the range.
+    groups: array of shape (CALIBRATION_GROUPS, 3): rows, summed prediction, summed label, by predicted tenth of the
+        range.
     absolute, squared: summed errors.
     label, label_squared: summed labels.
     low, width: the declared range.
@@ -101,7 +103,8 @@ class Curve:
     name: of the class.
     false_positive_rate, true_positive_rate: of the ROC curve, from (0, 0) to (1, 1).
     recall, precision: of the precision-recall curve, by falling threshold.
-    predicted, observed, rows: calibration: mean prediction, share (or mean) observed, and rows, for each group that has rows.
+    predicted, observed, rows: calibration: mean prediction, share (or mean) observed, and rows, for each group that
+        has rows.
     """
 
     name: str
@@ -160,7 +163,7 @@ def probabilities(odds: NDArray[np.floating]) -> Floats:
 def bin_of(odds: Floats, bins: int) -> NDArray[np.int64]:
     """Return the score bin of each log-odds value, 0 for the lowest scores."""
     share = np.arcsinh(np.clip(odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)) / np.arcsinh(LOG_ODDS_LIMIT)
-    return np.minimum(((share + 1.0) * (bins / 2)).astype(np.int64), bins - 1)
+    return np.asarray(np.minimum(((share + 1.0) * (bins / 2)).astype(np.int64), bins - 1))
 
 
 def bin_centres(bins: int) -> Floats:
@@ -227,7 +230,7 @@ def judge(sums: Sums, replicates: int, generator: np.random.Generator) -> Judgem
     """
     if isinstance(sums, NumberSums):
         return _judge_number(sums, replicates, generator)
-    metrics = {name: value for name, value in _class_values(sums).items()}
+    metrics = _class_values(sums)
     samples = _class_samples(sums, replicates, generator)
     intervals = {name: _interval(metrics[name], samples[name]) for name in CLASS_METRICS}
     names = sums.classes[1:] if len(sums.classes) == 2 else sums.classes
@@ -316,7 +319,7 @@ def _curve(name: str, counts: Floats) -> Curve:
         precision=true_positives / (true_positives + false_positives),
         predicted=sums[1][used] / sums[0][used],
         observed=sums[2][used] / sums[0][used],
-        rows=sums[0][used],
+        rows=sums[0][used].astype(np.float64),
     )
 
 

@@ -5,8 +5,8 @@
 - a column of which some but not all values are missing gets an indicator column beside it.
 - images: (pixel - mean) / deviation by channel.
 
-The numbers come from sums over all sites (``shared/methods/preparation.py``), never from one site: scaling per site removes exactly
-the differences between hospitals that a model should see, and costs accuracy.
+The numbers come from sums over all sites (``shared/methods/preparation.py``), never from one site: scaling per site
+removes exactly the differences between hospitals that a model should see, and costs accuracy.
 """
 
 from __future__ import annotations
@@ -111,8 +111,10 @@ class Preparation:
             assert self.contract.images is not None
             low, high = self.contract.images.range
             unit = (examples.images.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-            scaled = (unit - np.float32(self.image_mean)) / np.float32(self.image_deviation)
-            return np.ascontiguousarray(scaled, dtype=np.float32)
+            mean, deviation = (
+                np.array(by_channel, np.float32) for by_channel in (self.image_mean, self.image_deviation)
+            )
+            return np.ascontiguousarray((unit - mean) / deviation)
         parts: list[NDArray[np.float64]] = []
         for column, values in zip(self.columns, examples.values.T, strict=True):
             absent = np.isnan(values)

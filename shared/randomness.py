@@ -1,8 +1,8 @@
 """Generators that depend on nothing but the study's seed and what they are for.
 
-Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") seeded through NumPy's ``SeedSequence`` from a
-BLAKE2b digest of (seed, labels): the same site in the same round draws the same numbers whoever else takes part, in whatever
-order, and after a resumed run.
+Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") seeded through NumPy's ``SeedSequence``
+from a BLAKE2b digest of (seed, labels): the same site in the same round draws the same numbers whoever else takes
+part, in whatever order, and after a resumed run.
 
 These numbers are reproducible by design. Keys, masks and privacy noise never come from here.
 """

@@ -1,11 +1,11 @@
 """The data contract of a study: which columns there are, what they mean, and what counts as missing.
 
-The contract is the part of a study that a data steward reads first. It is declared, never guessed from data: a range that
-the study declares is what later bounds every sum that leaves a hospital (DESIGN section 5).
+The contract is the part of a study that a data steward reads first. It is declared, never guessed from data: a range
+that the study declares is what later bounds every sum that leaves a hospital (DESIGN section 5).
 
-Columns are of two types. A ``number`` has a range (and usually a unit); a ``category`` has levels. Cells that equal one of
-the ``missing`` codes, and empty cells, are missing. A value outside the range or the levels is *out of contract*: it is
-counted by column and then treated as missing, so that one typing error never moves a mean.
+Columns are of two types. A ``number`` has a range (and usually a unit); a ``category`` has levels. Cells that equal
+one of the ``missing`` codes, and empty cells, are missing. A value outside the range or the levels is *out of
+contract*: it is counted by column and then treated as missing, so that one typing error never moves a mean.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class DataContract:
 
 
 def level_key(cell: object) -> str:
-    """Return the text under which two ways of writing one level are equal: ``1``, ``1.0`` and ``" 1 "`` are the same."""
+    """Return the text under which two ways of writing one level are equal: ``1`` and ``1.0`` are the same."""
     text = str(cell).strip()
     try:
         number = float(text)

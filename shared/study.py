@@ -1,9 +1,9 @@
 """The study file: what is asked, of which data, with which method, and how it is judged.
 
 A study is a TOML file with a closed key set (DESIGN section 4). It is parsed once into frozen dataclasses; a value that
-exists is valid. Everybody reads the same file, and its ``digest`` is what hospitals approve: the SHA-256 of the canonical
-JSON of every part but ``[simulation]``, with all defaults written out, so that white space and comments do not matter and
-a changed default does.
+exists is valid. Everybody reads the same file, and its ``digest`` is what hospitals approve: the SHA-256 of the
+canonical JSON of every part but ``[simulation]``, with all defaults written out, so that white space and comments do
+not matter and a changed default does.
 """
 
 from __future__ import annotations

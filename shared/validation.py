@@ -1,4 +1,4 @@
-"""Say what is wrong with a file in its author's words: file, key, what was expected, what was received, the nearest key.
+"""Say what is wrong with a file in its author's words: file, key, what was expected and received, the nearest key.
 
 pydantic finds the faults; this module turns its error list into lines such as
 

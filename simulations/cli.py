@@ -32,7 +32,8 @@ study_app = typer.Typer(help="Write study files.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
 
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder with a data set's files; else $CONSILIUM_DATA/NAME, then the cache.")
+    Path | None,
+    typer.Option("--data-dir", help="Folder with a data set's files; else $CONSILIUM_DATA/NAME, then the cache."),
 ]
 
 
@@ -44,7 +45,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
-    show: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+    show: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options before the command."""
 
@@ -54,21 +57,29 @@ def run(
     study: Annotated[str, typer.Argument(help="A study file, or the name of a shipped study (see `list`).")],
     sites: Annotated[int | None, typer.Option(help="Number of hospitals that the data are dealt to.")] = None,
     partition: Annotated[
-        str | None, typer.Option(help="How: iid, dirichlet:A (labels), quantity:A (sizes), column:NAME (one hospital a value).")
+        str | None,
+        typer.Option(help="How: iid, dirichlet:A (labels), quantity:A (sizes), column:NAME (one hospital a value)."),
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Training rounds.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the study: split, partition, batches.")] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any key of the study; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any key of the study; repeatable."),
     ] = None,
     data_dir: DataDir = None,
-    data: Annotated[Path | None, typer.Option(help="Your own data in one file or image folder, dealt out by --partition.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own data in one file or image folder, dealt out by --partition.")
+    ] = None,
     site: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data, one hospital each; repeatable.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Output folder; else runs/NAME, numbered.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the output folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json, and nothing else, on standard output.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the output folder.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print metrics.json, and nothing else, on standard output.")
+    ] = False,
 ) -> None:
     """Run a study: data in, a judged model out.
 
@@ -83,7 +94,9 @@ def run(
         "study.seed": seed,
     }
     settings = [(key, str(value)) for key, value in options.items() if value is not None]
-    outcome, folder = _run(study, settings + _pairs("--set", changes), data_dir, data, _pairs("--site", site), output, resume)
+    outcome, folder = _run(
+        study, settings + _pairs("--set", changes), data_dir, data, _pairs("--site", site), output, resume
+    )
     if as_json:
         print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
     else:
@@ -121,7 +134,9 @@ def list_() -> None:
     from simulations.datasets.base import locate
 
     console = Console()
-    table = Table("study", "method", "data set", "question", title="Studies: consilium-simulate run NAME", title_justify="left")
+    table = Table(
+        "study", "method", "data set", "question", title="Studies: consilium-simulate run NAME", title_justify="left"
+    )
     for name, path in _shipped().items():
         study = load_study(path)
         table.add_row(name, study.method.name, study.simulation.dataset, escape(study.study.question))
@@ -224,15 +239,19 @@ def _summarise(outcome: Outcome, folder: Path) -> None:
         table.add_row(f"{name} alone", *cells(judgement))
     console = Console()
     console.print(table)
-    console.print(f"report   {folder / 'report.html'}\nmetrics  {folder / 'metrics.json'}\nmodel    {folder / 'model'}", highlight=False)
+    console.print(
+        f"report   {folder / 'report.html'}\nmetrics  {folder / 'metrics.json'}\nmodel    {folder / 'model'}",
+        highlight=False,
+    )
 
 
 def main() -> None:
     """Run the command; errors that a user can mend are one message and an exit code, never a traceback."""
     # Read when the linear algebra library is loaded: it must not start more threads than a study will allow it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from shared.errors import ConsiliumError
     from shared.provenance import require_one_root
+
+    from shared.errors import ConsiliumError
 
     guarded: Callable[[], None] = app
     try:

@@ -1,8 +1,8 @@
 """Was training together worth it? The same method, on one hospital's data alone, and on all data in one place.
 
-Baselines run through the same engine as the consortium, as a consortium of one: ``local`` has one hospital's training rows,
-``pooled`` has everybody's. Each is judged on everybody's held-out rows, so that the numbers can be compared; ``at_home`` judges
-on the hospital's own held-out rows, which is what that hospital would see.
+Baselines run through the same engine as the consortium, as a consortium of one: ``local`` has one hospital's training
+rows, ``pooled`` has everybody's. Each is judged on everybody's held-out rows, so that the numbers can be compared;
+``at_home`` judges on the hospital's own held-out rows, which is what that hospital would see.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from client.data.split import SiteData
+
 from server.training import Observers, Progress
 from shared import metrics
 from shared.examples import Examples, Part, concatenate

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from client.data.split import SiteData
+
 from server.checkpoint import check_identity
 from shared.errors import OutputError
 from shared.study import Study
@@ -47,7 +47,7 @@ def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
 
 
 def choose(study: Study, output: Path | None, resume: bool) -> Path:
-    """Return the folder of a run: ``output``, or ``runs/NAME``, ``runs/NAME-2``, ...; with ``resume`` the newest of these."""
+    """Return a run's folder: ``output``, or ``runs/NAME``, ``runs/NAME-2``, ...; with ``resume`` the newest of these."""
     if output is not None:
         return output
     number = 1
@@ -63,8 +63,8 @@ def _numbered(name: str, number: int) -> Path:
 def claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
     """Make the folder, or check that it is this run's.
 
-    Raises: OutputError if it holds something and ``resume`` is not asked, or cannot be written; CheckpointError if it belongs
-        to another run.
+    Raises: OutputError if it holds something and ``resume`` is not asked, or cannot be written; CheckpointError if it
+        belongs to another run.
     """
     mark = folder / CHECKPOINT / _IDENTITY
     try:
@@ -94,7 +94,9 @@ def locked(folder: Path) -> Iterator[None]:
         except ImportError:  # Windows has no flock: two runs in one folder are then the user's own care
             pass
         except OSError:
-            raise OutputError(f"{folder}: another process is running here. Wait for it, or choose another --output.") from None
+            raise OutputError(
+                f"{folder}: another process is running here. Wait for it, or choose another --output."
+            ) from None
         yield
 
 
@@ -109,4 +111,6 @@ def replace_text(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror}. Make room, then go on with --resume.") from None
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror}. Make room, then go on with --resume."
+        ) from None

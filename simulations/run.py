@@ -14,6 +14,7 @@ from typing import Protocol
 
 from client.data.base import RawData
 from client.data.split import SiteData
+
 from server import checkpoint
 from server.outcome import Outcome, RoundRecord, SiteSummary, metrics_of
 from server.training import Observers, Progress
@@ -102,9 +103,7 @@ def _outcome(
 
     study = consortium.study
     results = plan.result(progress.state)
-    judged = {
-        name: comparison.judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()
-    }
+    judged = {name: comparison.judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()}
     per_site = {
         name: comparison.judge(study, f"site/{name}", comparison.kept_sums(plan, progress, data.parts))
         for name, data in consortium.data.items()
@@ -140,8 +139,8 @@ def _summary(study: Study, data: SiteData) -> SiteSummary:
     notes = list(data.notes)
     if absent:
         notes.append(
-            f"No training row of class {', '.join(absent)}. The site trains on; with logistic regression a row of weight zero"
-            " stands in for each absent class."
+            f"No training row of class {', '.join(absent)}. The site trains on; with logistic regression a row of"
+            " weight zero stands in for each absent class."
         )
     outside = training.outside.sum(axis=0) + held_out.outside.sum(axis=0)
     return SiteSummary(
@@ -151,16 +150,15 @@ def _summary(study: Study, data: SiteData) -> SiteSummary:
         training_rows=len(training),
         held_out_rows=len(held_out),
         class_rows=tuple(class_rows),
-        out_of_contract={
-            name: int(count) for name, count in zip(study.data.features, outside, strict=True) if count
-        },
+        out_of_contract={name: int(count) for name, count in zip(study.data.features, outside, strict=True) if count},
         notes=tuple(notes),
     )
 
 
 def _write(outcome: Outcome, folder: Path) -> None:
-    from server.report import model_card, write_report
     from shared.bundle import write_bundle
+
+    from server.report import model_card, write_report
 
     write_bundle(folder / output.MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome))
     write_report(outcome, folder / output.REPORT)

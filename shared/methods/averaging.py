@@ -1,8 +1,9 @@
 """What every averaging method shares: weights in the state, weighted changes in the contribution.
 
-McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
-AISTATS 2017, arXiv:1602.05629, Algorithm 1: the next weights are sum_k n_k w_k / sum_k n_k over the contributing sites k with
-n_k rows each. Sites send n_k (w_k - w), so that the bound of an entry follows from how far one round may move a weight.
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas, "Communication-Efficient Learning of Deep Networks from Decentralized
+Data", AISTATS 2017, arXiv:1602.05629, Algorithm 1: the next weights are sum_k n_k w_k / sum_k n_k over the
+contributing sites k with n_k rows each. Sites send n_k (w_k - w), so that the bound of an entry follows from how far
+one round may move a weight.
 
 The state holds ``round``, ``weights/...`` and, at the aggregator only, ``server/optimizer/...``.
 """

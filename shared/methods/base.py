@@ -1,8 +1,9 @@
 """The one seam: a federated method is a loop of sums (DESIGN section 2).
 
-A round is: the server broadcasts a state; every site computes a contribution from its own patients; the contributions are
-added; the server moves the state with the total alone. Both halves of a method stand in one file: ``contribute`` runs at the
-hospital, ``advance`` at the aggregator, and what they must agree on is the ``Ask`` that both derive from the state.
+A round is: the server broadcasts a state; every site computes a contribution from its own patients; the contributions
+are added; the server moves the state with the total alone. Both halves of a method stand in one file: ``contribute``
+runs at the hospital, ``advance`` at the aggregator, and what they must agree on is the ``Ask`` that both derive from
+the state.
 
 A state is named arrays, so that broadcasting, checkpointing and digests are written once. Names with a path component
 ``server`` (an optimiser's moments) stay at the aggregator: ``broadcast`` leaves them out.
@@ -23,7 +24,7 @@ from shared.layout import Entry
 from shared.randomness import Randomness
 
 if TYPE_CHECKING:
-    from shared.preparation import Prepared, Preparation
+    from shared.preparation import Preparation, Prepared
     from shared.study import Study
 
 Measurements = Mapping[str, float]
@@ -56,7 +57,8 @@ class Ask:
     word_bits: 32 for networks, 64 for statistics.
     stochastic_rounding: unbiased rounding from the run's generator; otherwise to nearest.
     state_norm: L2 norm of the broadcast weights, `averaging.norm`; 0 where the state holds none.
-    state_norm_bound: largest norm of a legitimate state; a site refuses others (a chosen state of huge norm isolates one patient).
+    state_norm_bound: largest norm of a legitimate state; a site refuses others (a chosen state of huge norm isolates
+        one patient).
     influence: one patient's influence, or None where the method bounds none.
     data_dependent_subsets: whether sums are over subsets that the data choose (a tree node, a risk set).
     """

@@ -36,8 +36,8 @@ class Stage:
 class InTurn:
     """Stages one after the other; the result is the results of all stages by name.
 
-    The state holds ``stage`` (index of the current one; the number of stages when all are done) and every stage's own state under
-    its name, so that either half can make any stage again from the state alone.
+    The state holds ``stage`` (index of the current one; the number of stages when all are done) and every stage's own
+    state under its name, so that either half can make any stage again from the state alone.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
@@ -94,7 +94,9 @@ class InTurn:
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> dict[str, object]:
         """Return what every stage leaves at the hospital, by stage name."""
         kept = {
-            stage.name: self.method(state, stage.name).keep(within(stage.name, state), examples, within(stage.name, memory))
+            stage.name: self.method(state, stage.name).keep(
+                within(stage.name, state), examples, within(stage.name, memory)
+            )
             for stage in self.stages
         }
         return {name: value for name, value in kept.items() if value is not None}
@@ -107,7 +109,7 @@ class InTurn:
         return self.stages[index].make(self._results(state, index))
 
     def _results(self, state: Arrays, upto: int | None = None) -> dict[str, Any]:
-        """Return the results of the first ``upto`` stages; one already known for the same stage state is not made again.
+        """Return the results of the first ``upto`` stages; one known for the same stage state is not made again.
 
         The same object for the same state matters: prepared rows are remembered by preparation (``Examples.derived``).
         """
@@ -127,8 +129,8 @@ class InTurn:
 class SideBySide:
     """Several methods over the same patients, one exchange a round; the result is the results by name.
 
-    Vectors are concatenated and each method keeps its own weight, so a method ends as it would alone. A method that is finished
-    before the others rides along unasked.
+    Vectors are concatenated and each method keeps its own weight, so a method ends as it would alone. A method that
+    is finished before the others rides along unasked.
     """
 
     def __init__(self, methods: Mapping[str, Method[Any]]) -> None:
@@ -138,7 +140,9 @@ class SideBySide:
 
     def start(self) -> Arrays:
         """Return all starts."""
-        return {key: array for name, method in self.methods.items() for key, array in under(name, method.start()).items()}
+        return {
+            key: array for name, method in self.methods.items() for key, array in under(name, method.start()).items()
+        }
 
     def asks(self, state: Arrays) -> Ask:
         """Return the unfinished methods' asks as one.
@@ -149,9 +153,15 @@ class SideBySide:
         first = next(iter(asks.values()))
         entries: list[Entry] = []
         for name, ask in asks.items():
-            if (ask.part, ask.word_bits, ask.stochastic_rounding) != (first.part, first.word_bits, first.stochastic_rounding):
+            if (ask.part, ask.word_bits, ask.stochastic_rounding) != (
+                first.part,
+                first.word_bits,
+                first.stochastic_rounding,
+            ):
                 raise ValueError("methods side by side must agree on part, word_bits and rounding")
-            entries += [Entry(f"{name}/{entry.name}", entry.shape, entry.bound, entry.precision) for entry in ask.entries]
+            entries += [
+                Entry(f"{name}/{entry.name}", entry.shape, entry.bound, entry.precision) for entry in ask.entries
+            ]
             entries.append(Entry(f"{name}/weight", (), ask.weight_bound, 0.5))
         worst = max(asks.values(), key=lambda ask: ask.state_norm - ask.state_norm_bound)
         return Ask(
@@ -188,7 +198,9 @@ class SideBySide:
             arrays = within(name, total.arrays)
             own = Total(arrays, float(arrays.pop("weight")), total.contributors)
             following, measured = method.advance(within(name, state), own)
-            moved = {key: array for key, array in moved.items() if not key.startswith(f"{name}/")} | under(name, following)
+            moved = {key: array for key, array in moved.items() if not key.startswith(f"{name}/")} | under(
+                name, following
+            )
             measurements |= {f"{name}/{key}": value for key, value in measured.items()}
         return moved, measurements
 
@@ -203,7 +215,8 @@ class SideBySide:
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> dict[str, object] | None:
         """Return what the methods leave at the hospital, by name; None if nothing."""
         kept = {
-            name: method.keep(within(name, state), examples, within(name, memory)) for name, method in self.methods.items()
+            name: method.keep(within(name, state), examples, within(name, memory))
+            for name, method in self.methods.items()
         }
         return {name: value for name, value in kept.items() if value is not None} or None
 

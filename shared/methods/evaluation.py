@@ -1,6 +1,7 @@
 """Evaluation as a method: one exchange over the held-out patients; the result is ``shared.metrics.Sums``.
 
-Each site applies the final model to its own held-out rows and contributes histograms of scores and summed losses. What it computed
+Each site applies the final model to its own held-out rows and contributes histograms of scores and summed losses.
+What it computed
 for itself stays there as its own result (``keep``).
 """
 
@@ -124,9 +125,10 @@ class EvaluationMethod:
         if self.contract.task == "number":
             bounds = self.contract.columns[self.contract.label].range
             assert bounds is not None
-            numbers = (float(value) for value in state["sums"])
+            absolute, squared, label, label_squared = (float(value) for value in state["sums"])
+            low, width = bounds[0], bounds[1] - bounds[0]
             return metrics.NumberSums(
-                state["histogram"], state["groups"], *numbers, low=bounds[0], width=bounds[1] - bounds[0]
+                state["histogram"], state["groups"], absolute, squared, label, label_squared, low, width
             )
         brier, log_loss = (float(value) for value in state["sums"])
         return metrics.ClassSums(self.contract.classes, state["histogram"], state["confusion"], brier, log_loss)

@@ -1,12 +1,12 @@
 """Logistic regression by federated averaging, binary and multinomial.
 
-The local step is scikit-learn's ``LogisticRegression`` (L2 penalty, L-BFGS), started from the broadcast weights and run for
-``max_iter`` iterations; the sites' weights are averaged by rows (``shared/methods/averaging.py``). One local iteration a round
-stays near the pooled optimum; many drift towards each site's own (Karimireddy et al. 2020, arXiv:1910.06378). Averaging never
-reaches the pooled optimum exactly.
+The local step is scikit-learn's ``LogisticRegression`` (L2 penalty, L-BFGS), started from the broadcast weights and
+run for ``max_iter`` iterations; the sites' weights are averaged by rows (``shared/methods/averaging.py``). One local
+iteration a round stays near the pooled optimum; many drift towards each site's own (Karimireddy et al. 2020,
+arXiv:1910.06378). Averaging never reaches the pooled optimum exactly.
 
-A site that lacks a class is given one all-zero row of it with weight zero, because scikit-learn does not fit fewer classes than
-it was started with; such a row adds nothing to loss or gradient.
+A site that lacks a class is given one all-zero row of it with weight zero, because scikit-learn does not fit fewer
+classes than it was started with; such a row adds nothing to loss or gradient.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UPDATE_BOUND = 1e4
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
-class Options:
+class LogisticRegressionOptions:
     """``[method.options]`` of ``logistic-regression``.
 
     max_iter: local L-BFGS iterations a round.
@@ -49,12 +49,14 @@ class Options:
 
 
 class LogisticRegressionAveraging:
-    """The method for one prepared study; weights are ``coef`` (1 or classes, features) and ``intercept`` (1 or classes,)."""
+    """One prepared study; weights are ``coef`` (1 or classes, features) and ``intercept`` (1 or classes,)."""
 
-    Options: ClassVar[type[Any]] = Options
+    Options: ClassVar[type[Any]] = LogisticRegressionOptions
     state_norm_bound: ClassVar[float] = 1e6
 
-    def __init__(self, options: Options, preparation: Preparation, max_rows: int, optimizer: ServerOptimizer) -> None:
+    def __init__(
+        self, options: LogisticRegressionOptions, preparation: Preparation, max_rows: int, optimizer: ServerOptimizer
+    ) -> None:
         self.options = options
         self.preparation = preparation
         self.max_rows = max_rows

@@ -1,8 +1,9 @@
 """Federated preparation: one exchange of counts and sums over all sites' training patients.
 
-Sums run over u = (v - smallest) / (largest - smallest), which lies in [0, 1], so the contract bounds every sum. Medians come from a
-histogram of ``MEDIAN_BINS`` bins over the declared range, and are right to range / MEDIAN_BINS; deviations are the population's. A
-column that is wholly missing or constant at one site, or at all, is harmless: what has no observed spread is left unscaled.
+Sums run over u = (v - smallest) / (largest - smallest), which lies in [0, 1], so the contract bounds every sum.
+Medians come from a histogram of ``MEDIAN_BINS`` bins over the declared range, and are right to range / MEDIAN_BINS;
+deviations are the population's. A column that is wholly missing or constant at one site, or at all, is harmless: what
+has no observed spread is left unscaled.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from shared.schema import DataContract
 
 MEDIAN_BINS = 1000
 _CONSTANT = 1e-6
-"""A deviation below this share of the declared range counts as none: fixed-point steps are far below, real spreads above."""
+"""A deviation below this share of the declared range counts as none: fixed-point steps lie far below it."""
 _COUNT_PRECISION = 0.5
 _SUM_PRECISION = 1e-6
 
@@ -103,7 +104,9 @@ class PreparationMethod:
             unit = _unit(examples.labels, contract.columns[contract.label].range)
             arrays["label"] = np.array([unit.sum(), np.square(unit).sum()])
         else:
-            arrays["classes"] = np.bincount(examples.labels.astype(np.int64), minlength=len(contract.classes)).astype(float)
+            arrays["classes"] = np.bincount(examples.labels.astype(np.int64), minlength=len(contract.classes)).astype(
+                float
+            )
         return Contribution(arrays, float(len(examples))), NOTHING
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:

@@ -40,7 +40,7 @@ def test_another_study_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failure is put where a full disk shows: when the data are flushed. The e2e test uses a really full file system."""
+    """The failure is put where a full disk shows, at the flush; the e2e test limits the real file size."""
     checkpoint.write(tmp_path, IDENTITY, PROGRESS)
     before = (tmp_path / checkpoint.FILE).read_bytes()
 
@@ -48,7 +48,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match="No space left on device. The one before is untouched"):
+    with pytest.raises(CheckpointError, match=r"No space left on device\. The one before is untouched"):
         checkpoint.write(tmp_path, IDENTITY, PROGRESS)
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.npz"]

@@ -43,12 +43,16 @@ def test_a_round_without_a_site_is_the_round_of_the_others() -> None:
     lost = ["b 2 lost", "b 3 late", "b 4 shape"]
     with_faults, consortium = run(*lost, aggregation__min_sites=2)
     study = consortium.study
-    plan, clean = Consortium(dataclasses.replace(study, simulation=table_study().simulation), consortium.data).run(ticking())
+    plan, clean = Consortium(dataclasses.replace(study, simulation=table_study().simulation), consortium.data).run(
+        ticking()
+    )
     assert not np.array_equal(with_faults.state["train/weights/coef"], clean.state["train/weights/coef"])
     others = Consortium(table_study(), {name: consortium.data[name] for name in ("a", "c")})
     state = {**clean.state, **plan.start(), "stage": np.array(1)}
     state |= {f"train/{k}": v for k, v in plan.method(clean.state, TRAIN).start().items()}
-    _, resumed = others.run(ticking(), Progress("run", {k: v for k, v in state.items() if not k.startswith("evaluate")}))
+    _, resumed = others.run(
+        ticking(), Progress("run", {k: v for k, v in state.items() if not k.startswith("evaluate")})
+    )
     assert resumed.state["train/weights/coef"] == pytest.approx(with_faults.state["train/weights/coef"], abs=1e-6)
 
 
@@ -66,7 +70,9 @@ def test_a_late_reply_turns_up_in_the_next_round_and_is_not_taken_for_it() -> No
 
 
 def test_fewer_than_min_sites_end_the_run_naming_who_and_why() -> None:
-    with pytest.raises(RunAbandoned, match=r"exchange 3: 1 of 3 sites contributed.*min_sites = 2.*a \(no-reply\), b \(late\)"):
+    with pytest.raises(
+        RunAbandoned, match=r"exchange 3: 1 of 3 sites contributed.*min_sites = 2.*a \(no-reply\), b \(late\)"
+    ):
         run("a 3 lost", "b 3 late")
 
 

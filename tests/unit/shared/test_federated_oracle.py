@@ -31,10 +31,14 @@ def test_accuracy_auroc_and_log_loss_to_four_digits(split: tuple[np.ndarray, ...
     x_train, x_test, y_train, y_test = split
     most = np.vstack([x_train, x_test]).max(axis=0)
     columns = {f"x{i}": {"type": "number", "range": [0.0, float(most[i])]} for i in range(30)}
-    study = table_study(features=30, method__rounds=20, **{f"data__columns__{name}": column for name, column in columns.items()})
+    study = table_study(
+        features=30, method__rounds=20, **{f"data__columns__{name}": column for name, column in columns.items()}
+    )
     held_out = [(x_test, y_test)] + [(np.zeros((0, 30)), [])] * 4
     data = {
-        f"site_{k}": site_of(f"site_{k}", examples_of(x_train[rows], y_train[rows]), examples_of(*held_out[k], first=1000))
+        f"site_{k}": site_of(
+            f"site_{k}", examples_of(x_train[rows], y_train[rows]), examples_of(*held_out[k], first=1000)
+        )
         for k, rows in enumerate(parts)
     }
     plan, progress = Consortium(study, data).run(ticking())

@@ -12,12 +12,15 @@ from shared.errors import ProtocolError, Refusal, StudyError
 from shared.layout import Entry
 
 
-def plan_for(bound: float, bits: int = 64, sites: int = 3, size: int = 2, precision: float = 1.0) -> fixedpoint.WordPlan:
+def plan_for(
+    bound: float, bits: int = 64, sites: int = 3, size: int = 2, precision: float = 1.0
+) -> fixedpoint.WordPlan:
     return fixedpoint.plan((Entry("x", (size,), bound, precision),), bits, sites)
 
 
 def test_one_and_a_half_with_two_fraction_bits_is_six() -> None:
-    # 32 bits, one site: largest sum 2**31 - 1; a bound of 2**28 leaves two fraction bits (2**30 + 1 fits, 2**31 does not).
+    # 32 bits, one site: largest sum 2**31 - 1. A bound of 2**28 leaves two
+    # fraction bits: 2**30 + 1 fits, 2**31 does not.
     plan = plan_for(2.0**28, bits=32, sites=1)
     assert plan.fraction_bits == (2,)
     assert fixedpoint.encode(plan, np.array([1.5, -1.5]), None).tolist() == [6, 2**32 - 6]
@@ -45,7 +48,9 @@ def test_the_proof_holds_in_integers_for_every_plan(bound: float, sites: int, bi
 
 
 @settings(max_examples=50)
-@given(values=st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=7), order=st.randoms())
+@given(
+    values=st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=7), order=st.randoms()
+)
 def test_the_sum_is_the_same_in_every_order_and_right_to_half_a_step_a_site(values: list[list[float]], order) -> None:
     plan = plan_for(50.0, bits=32, sites=len(values), size=3)
     words = [fixedpoint.encode(plan, np.array(vector), None) for vector in values]

@@ -60,7 +60,9 @@ def test_the_loss_is_that_of_the_broadcast_weights() -> None:
 
 
 def test_several_classes_are_multinomial() -> None:
-    study = table_study(method__rounds=1, method__options={"max_iter": 1000}, data__columns__y={"type": "category", "levels": [0, 1, 2]})
+    study = table_study(
+        method__rounds=1, method__options={"max_iter": 1000}, data__columns__y={"type": "category", "levels": [0, 1, 2]}
+    )
     rng = np.random.default_rng(3)
     x = rng.normal(size=(90, 2))
     y = np.argmax(x @ rng.normal(size=(2, 3)) + rng.normal(size=(90, 3)), axis=1).astype(float)

@@ -38,7 +38,9 @@ def test_mean_and_deviation_are_those_of_pooled_numpy() -> None:
 def test_the_median_is_right_to_one_bin_of_the_declared_range() -> None:
     rng = np.random.default_rng(2)
     values = rng.normal(size=(101, 2))
-    columns = prepare(table_study(), [examples_of(values[:40], np.zeros(40)), examples_of(values[40:], np.zeros(61))]).columns
+    columns = prepare(
+        table_study(), [examples_of(values[:40], np.zeros(40)), examples_of(values[40:], np.zeros(61))]
+    ).columns
     assert [c.fill for c in columns] == pytest.approx(np.median(values, axis=0), abs=20 / 1000)
 
 
@@ -97,7 +99,10 @@ def test_images_are_scaled_by_channel() -> None:
 
 def test_classes_and_out_of_contract_values_are_counted() -> None:
     outside = Examples(
-        np.array([[np.nan, 1.0], [2.0, 2.0]]), np.array([[True, False], [False, False]]), np.array([0.0, 1.0]), np.array(["a", "b"])
+        np.array([[np.nan, 1.0], [2.0, 2.0]]),
+        np.array([[True, False], [False, False]]),
+        np.array([0.0, 1.0]),
+        np.array(["a", "b"]),
     )
     preparation = prepare(table_study(), [outside, examples_of([[1.0, 1.0]], [1])])
     assert preparation.outside == {"x0": 1, "x1": 0}

@@ -61,7 +61,10 @@ def test_defaults_are_filled_in(file: Path) -> None:
         (("aggregation.options.eta", "3"), r"\[aggregation.options\] eta: unknown key"),
         (("aggregation.strategy", "FedAdm"), r"\[aggregation\] strategy: expected 'FedAvg'.*Received: 'FedAdm'"),
         (("data.label", "ill"), r"\[data\] label 'ill' must be declared under \[data.columns\]"),
-        (("data.columns.age.range", "[100, 18]"), r"\[data.columns\] age: .*smallest < largest. Received: \[100.0, 18.0\]"),
+        (
+            ("data.columns.age.range", "[100, 18]"),
+            r"\[data.columns\] age: .*smallest < largest. Received: \[100.0, 18.0\]",
+        ),
         (("data.columns.age.unitt", "1"), r"\[data.columns.age\] unitt: unknown key. Did you mean 'unit'\?"),
         (("data.columns.age.levels", "[1, 2]"), r"a number has a range, not levels"),
         (("data.positive", "[7]"), r"positive must name levels of the label. Received: \[7\]"),
