@@ -56,12 +56,14 @@ class ModelTable:
     heads: (label, unit and direction) of each metric; the first is the main one, which is drawn.
     ticks: (share of the scale's width, text).
     reference: where the model trained together lies on the scale; None if undefined.
+    same_n: whether all models were judged on equally many rows.
     """
 
     heads: tuple[tuple[str, str], ...]
     rows: tuple[ModelRow, ...]
     ticks: tuple[tuple[float, str], ...]
     reference: float | None
+    same_n: bool
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]])
         tuple(rows),
         tuple((place(tick), text) for tick, text in ticks),
         place(own) if math.isfinite(own) else None,
+        len({judgement.n for _, _, judgement in models}) == 1,
     )
 
 

@@ -207,8 +207,8 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
         ahead = sum((own - alone[name]) * words.better > 0 for name in comparison.unclear)
         count = len(comparison.unclear)
         sentences.append(
-            f"Against {plural(count, 'hospital')} the difference may be chance: its 95 % interval includes zero. Together has the"
-            f" better value in {ahead} of {'this 1' if count == 1 else f'these {count}'}."
+            f"Against {plural(count, 'hospital')}, the difference may be chance; together has the better value in {ahead} of"
+            f" {'this 1' if count == 1 else f'these {count}'}."
         )
     return sentences
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,7 +181,7 @@ class Study:
         """Short name of the study."""
         return self.study.name
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of the canonical JSON of every part but ``[simulation]``."""
         parts = {key: value for key, value in as_plain(self).items() if key != "simulation"}

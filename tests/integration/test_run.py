@@ -1,0 +1,154 @@
+"""``consilium-simulate run`` from data to report, as a process."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.integration.cli import command, simulate
+
+FILES = ["checkpoint", "metrics.json", "model", "report.html", "run.log"]
+KEYS = {
+    "study", "digest", "method", "sites", "rounds_completed", "federated", "pooled", "local", "per_site", "history",
+    "bytes_up", "bytes_down", "seconds_total", "seconds_rounds", "peak_memory_bytes", "versions",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("run")
+    return folder, simulate("run", "breast_cancer", "--json", "--output", "out", cwd=folder)
+
+
+def test_the_output_folder_holds_everything_and_nothing_else(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, process = finished
+    assert process.returncode == 0, process.stderr
+    assert sorted(path.name for path in (folder / "out").iterdir()) == FILES
+
+
+def test_json_is_the_metrics_file_and_nothing_else(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, process = finished
+    assert json.loads(process.stdout) == json.loads((folder / "out" / "metrics.json").read_text())
+
+
+def test_the_metrics_are_those_that_are_promised(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    metrics = json.loads(finished[1].stdout)
+    assert set(metrics) >= KEYS
+    assert metrics["federated"]["auroc"] > 0.98
+    assert set(metrics["federated"]) == {"auroc", "average_precision", "accuracy", "brier", "log_loss", "n"}
+    assert len(metrics["sites"]) == len(metrics["local"]) == len(metrics["per_site"]) == 5
+    assert sum(site["patients"] for site in metrics["sites"].values()) == 569
+    assert metrics["rounds_completed"] == len(metrics["history"])
+    assert sum(site["n"] for site in metrics["per_site"].values()) == metrics["federated"]["n"]
+    rows = [site["rows"] for site in metrics["sites"].values()]
+    assert max(rows) > 1.5 * min(rows)  # unequal by design
+
+
+def test_tensorflow_is_not_imported(tmp_path: Path) -> None:
+    code = "import sys; from simulations.cli import main; sys.argv[1:] = ['run', 'breast_cancer', '--rounds', '2', '--json']\ntry: main()\nexcept SystemExit: pass\nassert 'tensorflow' not in sys.modules and 'pandas' not in sys.modules"
+    python = Path(command()[0]).with_name("python")
+    process = subprocess.run([str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path: Path) -> None:
+    def federated(*more: str) -> dict[str, float]:
+        process = simulate("run", "breast_cancer", "--rounds", "4", "--json", "--set", "simulation.compare=[]", *more, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout)["federated"]
+
+    assert federated() == federated()
+    assert federated("--seed", "99") != federated()
+
+
+def test_the_second_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    for _ in range(2):
+        process = simulate("run", "breast_cancer", "--rounds", "1", "--set", "simulation.compare=[]", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["breast_cancer", "breast_cancer-2"]
+
+
+def test_killed_and_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
+    """SIGKILL at several moments; the last run ends with the weights of one that nobody killed."""
+    arguments = ["run", "breast_cancer", "--rounds", "400", "--set", "simulation.compare=[]", "--output"]
+    whole = simulate(*arguments, "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    killed = 0
+    for after in (1, 40, 200):
+        process = subprocess.Popen(
+            [*command(), *arguments, "killed", "--resume"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        _wait_for(tmp_path / "killed" / "run.log", f"stage=train round={after} ", process)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate(timeout=60)
+    assert killed >= 1
+    resumed = simulate(*arguments, "killed", "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    for name, array in _arrays(tmp_path / "whole").items():
+        assert array.tobytes() == _arrays(tmp_path / "killed")[name].tobytes(), name
+
+
+def _wait_for(log: Path, text: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        if log.exists() and text in log.read_text():
+            return
+        time.sleep(0.01)
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "model" / "weights.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: Path) -> None:
+    faults = 'simulation.faults=["hospital_2 3 nan", "hospital_4 4 exception", "hospital_1 2 twice"]'
+    process = simulate("run", "breast_cancer", "--rounds", "4", "--json", "--set", faults, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    metrics = json.loads(process.stdout)
+    assert metrics["dropped"] == {"train 2": {"hospital_2": "wrong-type"}, "train 3": {"hospital_4": "internal-error"}}
+    assert metrics["noted"] == {"train 1": {"hospital_1": "replied-twice"}}
+    assert metrics["history"][1]["dropped"] == {"hospital_2": "wrong-type"}
+    assert metrics["sites"]["hospital_2"]["contributed_rounds"] == 3
+
+
+def test_too_few_sites_give_the_run_up_with_exit_code_3_and_a_way_on(tmp_path: Path) -> None:
+    faults = [f'"hospital_{site} 3 lost"' for site in (1, 2, 3, 4)]
+    change = ["--set", f"simulation.faults=[{', '.join(faults)}]"]
+    arguments = ["run", "breast_cancer", "--rounds", "3", "--output", "out"]
+    process = simulate(*arguments, *change, cwd=tmp_path)
+    assert process.returncode == 3
+    assert re.search(r"error: exchange 3: 1 of 5 sites contributed.*hospital_1 \(no-reply\)", process.stderr)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    again = simulate(*arguments, "--resume", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+def test_own_data_in_one_table_and_by_hospital(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["patient,ward,age,crp,sepsis"]
+    for index in range(240):
+        age, crp = rng.integers(20, 90), rng.gamma(2, 40)
+        lines.append(f"p{index},{'ABC'[index % 3]},{age},{crp:.1f},{'yes' if crp + rng.normal() * 30 > 80 else 'no'}")
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
+    drafted = simulate("study", "new", "--from", "own.csv", cwd=tmp_path)
+    assert drafted.returncode == 0, drafted.stderr
+    whole = simulate("run", "own.toml", "--data", "own.csv", "--partition", "column:ward", "--rounds", "5", "--json", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert set(json.loads(whole.stdout)["sites"]) == {"A", "B", "C"}
+    for ward in "AB":
+        rows = [lines[0], *(line for line in lines[1:] if line.split(",")[1] == ward)]
+        (tmp_path / f"{ward}.csv").write_text("\n".join(rows) + "\n")
+    sites = ["--site", "north=A.csv", "--site", "south=B.csv"]
+    apart = simulate("run", "own.toml", *sites, "--rounds", "5", "--json", cwd=tmp_path)
+    assert apart.returncode == 0, apart.stderr
+    assert set(json.loads(apart.stdout)["sites"]) == {"north", "south"}
