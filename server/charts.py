@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from server.outcome import RoundRecord
-from shared.metrics import Curve, Floats, Judgement
+from shared.metrics import CALIBRATION_GROUPS, Curve, Floats, Judgement
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f5f5f")
 DASHES = ("", "5 2.2", "1.6 1.6", "7 2 1.6 2")
@@ -105,7 +105,7 @@ def learning_curve(training: Sequence[RoundRecord]) -> str | None:
             axes.set_xticks(rounds)
 
     title = f"Training loss by round, from {losses[0]:.3g} to {losses[-1]:.3g} in {len(points)} rounds."
-    return _svg("learning", title, draw, size=(7.6, 2.9))
+    return _svg("learning", title, draw, size=(5.4, 3.0))
 
 
 def roc(judgement: Judgement) -> str | None:
@@ -150,23 +150,36 @@ def precision_recall(judgement: Judgement) -> str | None:
 
 
 def calibration(judgement: Judgement) -> str | None:
-    """Return observed against predicted shares by predicted tenth, with 95 % intervals for a single class."""
-    if not any(len(curve.rows) for curve in judgement.curves):
+    """Return observed against predicted shares by predicted tenth, with 95 % intervals over all classes; faint dots: each class."""
+    curves = [curve for curve in judgement.curves if len(curve.rows)]
+    if not curves:
         return None
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, dashes=(4, 3))
-        if len(judgement.curves) == 1:
-            curve = judgement.curves[0]
-            bounds = [wilson(o * n, n) for o, n in zip(curve.observed, curve.rows, strict=True)]
-            axes.vlines(curve.predicted, *zip(*bounds, strict=True), color=COLOURS[0], linewidth=1.3, alpha=0.55)
-            sizes = 16 + 70 * curve.rows / curve.rows.max()
-            axes.scatter(curve.predicted, curve.observed, s=sizes, color=COLOURS[0], linewidths=0, zorder=3, clip_on=False)
-        else:
-            _lines(axes, judgement, lambda curve: (curve.predicted, curve.observed))
+        if len(judgement.curves) > 1:
+            for index, curve in enumerate(judgement.curves):
+                colour, _ = line_style(index, len(judgement.curves))
+                axes.plot(curve.predicted, curve.observed, "o", color=colour, markersize=3, alpha=0.5, clip_on=False)
+        predicted, observed, rows = _by_tenth(curves)
+        colour = COLOURS[0] if len(judgement.curves) == 1 else INK
+        bounds = [wilson(share * n, n) for share, n in zip(observed, rows, strict=True)]
+        axes.vlines(predicted, *zip(*bounds, strict=True), color=colour, linewidth=1.3, alpha=0.55)
+        axes.scatter(predicted, observed, s=16 + 70 * rows / rows.max(), color=colour, linewidths=0, zorder=3, clip_on=False)
         _square(axes, "predicted probability", "observed share")
 
     return _svg("calibration", "Calibration: observed share against predicted probability, by tenth.", draw)
+
+
+def _by_tenth(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats]:
+    """Return (mean prediction, observed share, rows) of each predicted tenth, over the classes together."""
+    rows = np.concatenate([curve.rows for curve in curves])
+    predicted = np.concatenate([curve.predicted for curve in curves])
+    observed = np.concatenate([curve.observed for curve in curves])
+    tenth = np.minimum((predicted * CALIBRATION_GROUPS).astype(np.int64), CALIBRATION_GROUPS - 1)
+    sums = [np.bincount(tenth, weights=w, minlength=CALIBRATION_GROUPS) for w in (rows, rows * predicted, rows * observed)]
+    used = sums[0] > 0
+    return sums[1][used] / sums[0][used], sums[2][used] / sums[0][used], sums[0][used]
 
 
 def predicted_observed(judgement: Judgement) -> str | None:

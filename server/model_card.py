@@ -49,8 +49,10 @@ def card_sections(outcome: Outcome) -> tuple[Section, ...]:
         Section("Attribution", points=outcome.attributions or ("No attribution was given for these data.",)),
         Section(
             "Provenance",
-            (f"Digest of the study (SHA-256): {outcome.study.digest}",),
-            tuple(f"{name} {version}" for name, version in outcome.versions.items()),
+            (
+                f"Digest of the study (SHA-256): {outcome.study.digest}",
+                f"Versions: {', '.join(f'{name} {version}' for name, version in outcome.versions.items()) or 'not recorded'}.",
+            ),
         ),
     )
 

@@ -48,7 +48,15 @@ def render(outcome: Outcome) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html").render(_context(outcome)) + "\n"
+
+
+def _breakable(name: str) -> Any:
+    """Return a name that may be wrapped after an underscore."""
+    from markupsafe import Markup, escape
+
+    return Markup("_<wbr>").join(escape(name).split("_"))
 
 
 def _context(outcome: Outcome) -> dict[str, Any]:

@@ -186,6 +186,7 @@ def _level(outcome: Outcome) -> str:
 def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
     metric = main_metric(outcome)
     words, unit = METRIC_WORDS[metric], label_unit(outcome, metric)
+    label = wording.in_sentence(words.label)
     alone = {name: judgement.metrics[metric].value for name, judgement in outcome.local.items()}
     alone = {name: value for name, value in alone.items() if not math.isnan(value)}
     if not alone:
@@ -196,11 +197,11 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
     middle = statistics.median(alone.values())
     suffix = unit and f" {unit}"
     sentences = [
-        f"Trained alone and judged on the same {row_noun(outcome)}s, the hospitals' models reach {words.label}"
+        f"Trained alone and judged on the same {row_noun(outcome)}s, the hospitals' models reach {label}"
         f" {value_text(metric, alone[worst])}{suffix} ({worst}) to {value_text(metric, alone[best])}{suffix} ({best}), median"
         f" {value_text(metric, middle)}{suffix}; together, {value_text(metric, own)}{suffix}."
         if len(alone) > 1
-        else f"Trained alone, {best} reaches {words.label} {value_text(metric, alone[best])}{suffix}; together,"
+        else f"Trained alone, {best} reaches {label} {value_text(metric, alone[best])}{suffix}; together,"
         f" {value_text(metric, own)}{suffix}."
     ]
     if comparison.unclear:
@@ -225,10 +226,10 @@ def _against_pooled(outcome: Outcome) -> list[str]:
     gap = value_text(metric, abs(own.value - pooled.value)) + (unit and f" {unit}")
     sign = apart(metric, outcome.federated, outcome.pooled)
     if sign < 0:
-        return [f"Not pooling the data costs {gap} of {METRIC_WORDS[metric].label}: {reached}."]
+        return [f"Not pooling the data costs {gap} of {wording.in_sentence(METRIC_WORDS[metric].label)}: {reached}."]
     if sign > 0:
         return [f"It is {gap} better than pooling the data, which is unusual and worth a second look: {reached}."]
-    return [f"Not pooling the data costs nothing that these {row_noun(outcome)}s could show: {reached}, {gap} away."]
+    return [f"Against pooling the data, these {row_noun(outcome)}s show no clear loss: {reached}, {gap} away."]
 
 
 def _at_home(outcome: Outcome) -> list[str]:

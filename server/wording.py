@@ -83,7 +83,16 @@ def value_text(metric: str, value: float) -> str:
     """Return a metric's value as tables print it: three decimals for shares, three digits for amounts in a unit."""
     if not math.isfinite(value):
         return UNDEFINED
-    return f"{value:.3f}" if metric not in ("mae", "rmse") else number_text(value)
+    return _signed(f"{value:.3f}") if metric not in ("mae", "rmse") else number_text(value)
+
+
+def in_sentence(label: str) -> str:
+    """Return a metric's name as it stands inside a sentence: ``mean absolute error``, but ``AUROC``."""
+    return label if label[:2].isupper() else label[0].lower() + label[1:]
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 
 
 def range_text(metric: str, interval: Interval) -> str:
@@ -106,8 +115,8 @@ def number_text(value: float, digits: int = 3) -> str:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -5 or exponent > 11:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+        return _signed(f"{value:.{digits - 1}e}")
+    return _signed(f"{value:,.{max(0, digits - 1 - exponent)}f}")
 
 
 def share_text(part: float, whole: float) -> str:

@@ -14,11 +14,16 @@ import typing
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from shared.errors import nearest
 
 _UNION_BRANCHES = {"str", "int", "float", "bool", "constrained-str"}
 """Names that pydantic puts into a location when a value fits no branch of ``str | int | float``."""
+
+
+_EXPLAINED = "explained"
+"""Type of a fault whose sentence was made by ``nested``."""
 
 
 def explain(error: ValidationError, kind: type[Any], source: str, where: tuple[str, ...] = ()) -> str:
@@ -31,12 +36,35 @@ def explain(error: ValidationError, kind: type[Any], source: str, where: tuple[s
     """
     lines: dict[tuple[str, ...], str] = {}
     for fault in error.errors(include_url=False):
-        inner = tuple(str(part) for part in fault["loc"] if str(part) not in _UNION_BRANCHES)
+        inner = _inner(fault)
         lines.setdefault(inner, f"{source}: {_place(where + inner)}{_fault(fault, kind, inner)}")
     return "\n".join(lines.values())
 
 
+def nested(error: ValidationError, kind: type[Any]) -> ValidationError:
+    """Return what a validator raises when the type of its part is chosen by another key, so that ``explain`` cannot know it.
+
+    error: what pydantic raised while reading the part.
+    kind: the dataclass that was chosen.
+    """
+    faults = [
+        InitErrorDetails(
+            type=PydanticCustomError(_EXPLAINED, "{sentence}", {"sentence": _fault(fault, kind, _inner(fault))}),
+            loc=fault["loc"],
+            input=None,
+        )
+        for fault in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(kind.__name__, faults)
+
+
+def _inner(fault: Any) -> tuple[str, ...]:
+    return tuple(str(part) for part in fault["loc"] if str(part) not in _UNION_BRANCHES)
+
+
 def _fault(fault: Any, kind: type[Any], inner: tuple[str, ...]) -> str:
+    if fault["type"] == _EXPLAINED:
+        return str(fault["msg"])
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"unknown key. {nearest(inner[-1], _known_keys(kind, inner[:-1]))}"
     if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):

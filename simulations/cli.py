@@ -18,7 +18,7 @@ import typer
 if TYPE_CHECKING:
     from server.outcome import Outcome
     from shared.study import Study
-    from simulations.run import Hospitals
+    from simulations.hospitals import Hospitals
 
 app = typer.Typer(
     help="Try a federated study on one machine, with the code that real hospitals run.\n\n"

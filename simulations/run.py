@@ -8,11 +8,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from client.data.base import RawData
 from client.data.split import SiteData
 
 from server import checkpoint
@@ -23,6 +21,7 @@ from shared.methods.combinators import InTurn
 from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
 from shared.study import Study
 from simulations import comparison, output
+from simulations.hospitals import Hospitals
 from simulations.local import Consortium, gather
 
 log = logging.getLogger("consilium.simulation")
@@ -38,18 +37,6 @@ class Display(Protocol):
     def round(self, record: RoundRecord) -> None:
         """Show that a round is finished."""
         ...
-
-
-@dataclass(frozen=True)
-class Hospitals:
-    """Where simulated hospitals' data came from.
-
-    raw: each hospital's own rows, by site name.
-    attributions: texts that the data's licences ask for.
-    """
-
-    raw: Mapping[str, RawData]
-    attributions: Sequence[str] = ()
 
 
 def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display: Display) -> Outcome:

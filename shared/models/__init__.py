@@ -1,1 +1,11 @@
-"""Keras architectures, one per file."""
+"""Keras architectures, by the name that a study file uses: each is the frozen dataclass of ``[method.options.model]``."""
+
+from typing import Any
+
+from shared.models.image_cnn import ImageCnn
+from shared.models.tabular_mlp import TabularMlp
+
+MODELS: dict[str, type[Any]] = {
+    "image_cnn": ImageCnn,
+    "tabular_mlp": TabularMlp,
+}

@@ -1,0 +1,306 @@
+"""The study's contract applied to a hospital's raw data: what each cell means, what is missing, what lies outside.
+
+A cell is missing when it is empty, null, or one of the column's missing codes. A number outside the range, a text that is
+no number, and a level that is not declared are *outside the contract*: counted by column, then treated as missing. Levels
+and codes are compared by ``shared.schema.level_key``, so ``1``, ``1.0`` and ``" 1 "`` are one level. A row without a usable
+label, without a patient id, or with a pixel outside the range cannot be used and is left out, and counted.
+
+Every different cell is read once, so that long tables of few levels are fast. No message contains a cell.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.data.base import LABEL, PATIENT_ID, SPLIT, RawData
+from shared.errors import DataError
+from shared.examples import Examples
+from shared.schema import Column, DataContract, level_key
+
+_LONGEST_ID = 200
+_OUTSIDE = math.inf
+"""Stands for "outside the contract" while cells are read; no value of a contract is infinite."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in one hospital's data.
+
+    outside: out-of-contract values by column, of the rows that are used; columns without any are left out.
+    wholly_outside: columns whose every observed value lies outside: another unit, or another way of writing.
+    no_patient, no_label, label_outside, pixels_outside: rows left out, each counted once, for the first reason of these.
+    """
+
+    outside: Mapping[str, int] = field(default_factory=dict)
+    wholly_outside: tuple[str, ...] = ()
+    no_patient: int = 0
+    no_label: int = 0
+    label_outside: int = 0
+    pixels_outside: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report; the counts by column are shown beside them."""
+        reasons = {
+            "without a patient id": self.no_patient,
+            "without a label": self.no_label,
+            "whose label lies outside the contract": self.label_outside,
+            "with pixels outside the contract's range": self.pixels_outside,
+        }
+        rows = [f"Left out: {count:,} row(s) {reason}." for reason, count in reasons.items() if count]
+        columns = [
+            f"Column {name}: every observed value lies outside the contract and counts as missing. Check the unit, and that"
+            " decimals are written with a point."
+            for name in self.wholly_outside
+        ]
+        return (*rows, *columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Conformed:
+    """Rows in the contract's terms.
+
+    examples: the rows that can be used.
+    marks: array of shape (n,), text of the split column; None where the study names none.
+    """
+
+    examples: Examples
+    marks: NDArray[np.str_] | None
+    findings: Findings
+
+
+def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
+    """Read raw data as the contract says.
+
+    source: what errors call these data: the hospital's name.
+
+    Raises: DataError if there are no rows or too many, if a declared column is absent, if the images have another shape,
+        or if no row has a label of the contract.
+    """
+    if not len(raw):
+        raise DataError(f"{source}: empty site: expected at least one row. Received: none. Leave the site out.")
+    _check_columns(contract, raw, source)
+    columns = [read_column(contract.columns[name], raw.columns[name]) for name in contract.features]
+    values = np.column_stack(columns) if columns else np.zeros((len(raw), 0))
+    labels, patients = labels_of(contract, raw), patients_of(contract, raw, source)
+    images = _images(contract, raw, source)
+    reasons = {
+        "no_patient": patients == "",
+        "no_label": np.isnan(labels),
+        "label_outside": np.isinf(labels),
+        "pixels_outside": _pixels_outside(contract, images),
+    }
+    used, left_out = np.ones(len(raw), dtype=bool), {}
+    for reason, rows in reasons.items():
+        left_out[reason] = int((used & rows).sum())
+        used &= ~rows
+    _check_rows(contract, int(used.sum()), left_out, source)
+    values, outside = values[used], np.isinf(values[used])
+    findings = Findings(
+        outside={name: int(n) for name, n in zip(contract.features, outside.sum(axis=0), strict=True) if n},
+        wholly_outside=_wholly_outside(contract, values),
+        **left_out,
+    )
+    values[outside] = np.nan
+    kept = None if images is None else images[used]
+    marks = text_of(raw.columns[_find(contract, raw, contract.split_column, SPLIT)]) if contract.split_column else None
+    examples = Examples(values, outside, labels[used], patients[used], kept)
+    return Conformed(examples, None if marks is None else marks[used], findings)
+
+
+def read_column(column: Column, cells: NDArray[Any]) -> NDArray[np.float64]:
+    """Return numbers, or level indices, of shape (n,); NaN where missing, infinity where outside the contract."""
+    missing = {level_key(code) for code in column.missing}
+    if column.range is None:
+        index = {level_key(level): float(number) for number, level in enumerate(column.levels)}
+        return _each_different(cells, lambda cell: _level(cell, index, missing))
+    if cells.dtype.kind in "uif":
+        values = cells.astype(np.float64)
+        values[np.isin(values, [float(code) for code in missing if _is_number(code)])] = np.nan
+    else:
+        values = _each_different(cells, lambda cell: _number(cell, missing))
+    values[(values < column.range[0]) | (values > column.range[1])] = _OUTSIDE
+    return values
+
+
+def labels_of(contract: DataContract, raw: RawData) -> NDArray[np.float64]:
+    """Return class indices, or numbers, of shape (n,); NaN where missing, infinity where outside the contract."""
+    column = contract.columns[contract.label]
+    values = read_column(column, raw.columns[_find(contract, raw, contract.label, LABEL)])
+    if contract.task == "number":
+        return values
+    class_of = contract.class_of_level()
+    classes = np.array([class_of[level_key(level)] for level in column.levels], dtype=np.float64)
+    known = np.isfinite(values)
+    values[known] = classes[values[known].astype(np.int64)]
+    return values
+
+
+def patients_of(contract: DataContract, raw: RawData, source: str) -> NDArray[np.str_]:
+    """Return which patient each row belongs to, shape (n,), text; empty where the patient id is missing.
+
+    Without a patient id every row is a patient, known by the row's name. Images that bring patient ids are used with them
+    even where the study names no column: ignoring them would let one patient into training and evaluation.
+
+    Raises: DataError if a text is far too long for an id.
+    """
+    name = _find(contract, raw, contract.patient_id, PATIENT_ID)
+    if name not in raw.columns:
+        return raw.names
+    patients = text_of(raw.columns[name])
+    if patients.dtype.itemsize > _LONGEST_ID * 4:
+        raise DataError(
+            f"{source}: column {name!r}: expected patient ids of at most {_LONGEST_ID} letters. Received: longer texts."
+            " Is this the right column?"
+        )
+    return patients
+
+
+def text_of(cells: NDArray[Any]) -> NDArray[np.str_]:
+    """Return cells as text without surrounding space; null is empty, and a whole number has no decimal point."""
+    if cells.dtype.kind in "ui":
+        return cells.astype(np.str_)
+    return np.array([_text(cell) for cell in cells.tolist()], dtype=np.str_)
+
+
+def absent_column(source: str, name: str, role: str, known: Iterable[str]) -> str:
+    """Return the sentence that a column is not there.
+
+    Only a similar name is shown: where a file has no header line, its column names are a patient's values.
+    """
+    words = [word for word in known if not _is_number(word)]
+    folded = {word.casefold().strip(): word for word in words}
+    close = difflib.get_close_matches(name.casefold().strip(), folded, n=1, cutoff=0.6)
+    hint = f"Did you mean {folded[close[0]]!r}?" if close else "Is the first line of the file the line of column names?"
+    return f"{source}: expected the column {name!r} ({role}). Received: {len(words)} other column(s). {hint}"
+
+
+def _check_columns(contract: DataContract, raw: RawData, source: str) -> None:
+    roles = [(name, "feature", name) for name in contract.features]
+    roles.append((contract.label, "label", LABEL))
+    if contract.patient_id:
+        roles.append((contract.patient_id, "patient id", PATIENT_ID))
+    if contract.split_column:
+        roles.append((contract.split_column, "split column", SPLIT))
+    absent = [
+        absent_column(source, name, role, raw.columns)
+        for name, role, standard in roles
+        if _find(contract, raw, name, standard) not in raw.columns
+    ]
+    if absent:
+        raise DataError("\n".join(absent))
+
+
+def _find(contract: DataContract, raw: RawData, name: str | None, standard: str) -> str:
+    """Return the column that plays a role: the one that the study names or, for images, the source's own."""
+    if name is not None and (name in raw.columns or contract.kind == "table"):
+        return name
+    return standard if contract.kind == "images" else ""
+
+
+def _images(contract: DataContract, raw: RawData, source: str) -> NDArray[Any] | None:
+    """Return the images of an image study, after checking their shape."""
+    wanted = contract.images
+    if wanted is None:
+        return None
+    if raw.images is None:
+        raise DataError(f"{source}: the study is about images. Received: a table.")
+    shape = (wanted.height, wanted.width, wanted.channels)
+    if raw.images.shape[1:] != shape:
+        raise DataError(
+            f"{source}: expected images of (height, width, channels) = {shape}. Received: {raw.images.shape[1:]}."
+            " Resize the images, or correct [data.images]."
+        )
+    return raw.images
+
+
+def _pixels_outside(contract: DataContract, images: NDArray[Any] | None) -> NDArray[np.bool_]:
+    """Return which images have a pixel that is outside the range or not a number, shape (n,)."""
+    if images is None or contract.images is None:
+        return np.zeros(1, dtype=bool)
+    low, high = contract.images.range
+    if images.dtype.kind in "ui" and low <= np.iinfo(images.dtype).min and np.iinfo(images.dtype).max <= high:
+        return np.zeros(len(images), dtype=bool)
+    # Written so that NaN is outside; one image at a time bounds the memory.
+    return np.array([not (image.min() >= low and image.max() <= high) for image in images])
+
+
+def _check_rows(contract: DataContract, rows: int, left_out: Mapping[str, int], source: str) -> None:
+    if rows > contract.max_rows_per_site:
+        raise DataError(
+            f"{source}: expected at most max_rows_per_site = {contract.max_rows_per_site} rows. Received: {rows}."
+            " Raise [data] max_rows_per_site."
+        )
+    if rows:
+        return
+    label = contract.columns[contract.label]
+    allowed = (
+        f"levels {list(label.levels)}"
+        if label.range is None
+        else f"numbers from {label.range[0]:g} to {label.range[1]:g}"
+    )
+    if left_out["label_outside"]:
+        raise DataError(
+            f"{source}: no row has a label of the contract: column {contract.label!r}: expected {allowed}. Received:"
+            f" {left_out['label_outside']} other value(s). Correct the data, or [data.columns.{contract.label}]."
+        )
+    if left_out["no_label"]:
+        raise DataError(
+            f"{source}: label missing: column {contract.label!r} is empty in all {left_out['no_label']} rows."
+        )
+    what = "patient id" if left_out["no_patient"] else "pixel within [data.images] range"
+    raise DataError(f"{source}: no row can be used: expected a {what} in each. Received: none.")
+
+
+def _wholly_outside(contract: DataContract, values: NDArray[np.float64]) -> tuple[str, ...]:
+    """Return the columns with observed values of which all lie outside; ``values`` holds infinity there."""
+    observed, within = ~np.isnan(values), np.isfinite(values)
+    rows = zip(contract.features, observed.any(axis=0), within.any(axis=0), strict=True)
+    return tuple(name for name, seen, good in rows if seen and not good)
+
+
+def _each_different(cells: NDArray[Any], read: Callable[[Any], float]) -> NDArray[np.float64]:
+    """Return ``read`` of every cell, calling it once for each different one; null and NaN are read as None."""
+    plain = [cell if cell == cell else None for cell in cells.tolist()]  # NaN differs from itself
+    known = {cell: read(cell) for cell in set(plain)}
+    return np.fromiter((known[cell] for cell in plain), dtype=np.float64, count=len(plain))
+
+
+def _level(cell: Any, index: Mapping[str, float], missing: set[str]) -> float:
+    key = "" if cell is None else level_key(cell)
+    return math.nan if not key or key in missing else index.get(key, _OUTSIDE)
+
+
+def _number(cell: Any, missing: set[str]) -> float:
+    if cell is None:
+        return math.nan
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        value = _OUTSIDE
+    # float() also reads "1_000", "nan" and True, which are no decimal numbers.
+    if math.isfinite(value) and repr(value) not in missing:
+        return _OUTSIDE if isinstance(cell, bool) or "_" in str(cell) else value
+    key = level_key(cell)
+    return math.nan if not key or key in missing else _OUTSIDE
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(cell: Any) -> str:
+    if cell is None or cell != cell:
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()

@@ -1,0 +1,114 @@
+"""Which patients train and which are held out, and one hospital's data ready for a study.
+
+By default a patient is held out when a keyed hash of the patient id, read as a fraction of its range, lies below
+``test_fraction``. The hash is BLAKE2b (RFC 7693, https://www.rfc-editor.org/rfc/rfc7693) with a key from the study's seed, so
+the answer depends on nothing but seed and id: not on other rows, their order, or the hospital. The share held out is
+therefore ``test_fraction`` on average, not exactly. Rows of one patient never part.
+
+A study may name a column that says ``train`` or ``test`` instead; validation rows count as ``train``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.data.base import RawData
+from client.data.conform import Findings, conform
+from shared.errors import DataError
+from shared.examples import Examples, Part
+from shared.schema import DataContract
+
+_TRAIN = ("train", "training", "val", "valid", "validation")
+_TEST = ("test", "testing")
+
+
+@dataclass(frozen=True, eq=False)
+class SiteData:
+    """One hospital's checked and split data.
+
+    parts: the rows of each part; the held-out part may be empty.
+    findings: what the check found.
+    """
+
+    name: str
+    parts: Mapping[Part, Examples]
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report."""
+        if len(self.parts[Part.HELD_OUT]):
+            return self.findings.notes
+        return (*self.findings.notes, "No patient was held out here, so nothing is evaluated on this hospital.")
+
+
+def site_data(contract: DataContract, raw: RawData, name: str, seed: int) -> SiteData:
+    """Check and split one hospital's data.
+
+    A hospital may have no held-out patient: with few patients that is chance, and evaluation is over all hospitals. It must
+    have one to train on.
+
+    name: of the hospital.
+    seed: of the study.
+
+    Raises: DataError saying why the hospital cannot take part.
+    """
+    conformed = conform(contract, raw, name)
+    examples = conformed.examples
+    if conformed.marks is None or contract.split_column is None:
+        held_out = is_held_out(examples.patients, contract.test_fraction, seed)
+        advice = f"With test_fraction = {contract.test_fraction:g} chance held everybody out: bring more patients."
+    else:
+        held_out = marked_held_out(conformed.marks, examples.patients, contract.split_column, name)
+        advice = f"Column {contract.split_column!r} says test in every row: leave the site out."
+    if held_out.all():
+        raise DataError(
+            f"{name}: expected a patient to train on. Received: {examples.patient_count} patient(s), all held out. {advice}"
+        )
+    parts = {Part.TRAINING: examples.take(~held_out), Part.HELD_OUT: examples.take(held_out)}
+    return SiteData(name, parts, conformed.findings)
+
+
+def is_held_out(patients: NDArray[np.str_], test_fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Return which rows are held out by keyed hash of their patient, shape (n,).
+
+    patients: array of shape (n,), text.
+    """
+    key = hashlib.blake2b(str(seed).encode(), digest_size=32, person=b"consilium-split").digest()
+    limit = round(test_fraction * 2**64)
+    unique, inverse = np.unique(patients, return_inverse=True)
+    below = [_hash(patient, key) < limit for patient in unique.tolist()]
+    return np.array(below, dtype=np.bool_)[inverse]
+
+
+def _hash(patient: str, key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(patient.encode(), digest_size=8, key=key).digest(), "big")
+
+
+def marked_held_out(marks: NDArray[np.str_], patients: NDArray[np.str_], column: str, source: str) -> NDArray[np.bool_]:
+    """Return which rows the split column marks as held out, shape (n,).
+
+    marks, patients: arrays of shape (n,), text.
+
+    Raises: DataError if a mark is neither train nor test, or a patient stands in both parts.
+    """
+    words = np.char.lower(marks)
+    held_out = np.isin(words, _TEST)
+    unclear = int((~held_out & ~np.isin(words, _TRAIN)).sum())
+    if unclear:
+        raise DataError(
+            f"{source}: column {column!r}: expected train or test (val counts as train). Received: {unclear} row(s) that say"
+            " neither. Mend the column, or take split_column out of the study to split by keyed hash."
+        )
+    both = len(np.intersect1d(patients[held_out], patients[~held_out]))
+    if both:
+        raise DataError(
+            f"{source}: column {column!r}: expected each patient in one part. Received: {both} patient(s) in both train and"
+            " test. Mend the column, or take split_column out of the study to split by keyed hash."
+        )
+    return held_out

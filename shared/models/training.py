@@ -1,0 +1,173 @@
+"""Local training of one network at one site: minibatch SGD with momentum, all epochs in one TensorFlow graph.
+
+The proximal term mu/2 |w - w_broadcast|**2 is FedProx's (Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, "Federated Optimization in
+Heterogeneous Networks", MLSys 2020, arXiv:1812.06127, Algorithm 2); mu = 0 is FedAvg's local step. Momentum starts from zero in
+every round, so a site remembers nothing.
+
+Rows are dealt to batches on the host. Batches of one epoch differ by at most one row, so that no gradient comes from a tiny
+remainder; they are filled up to the fixed size with rows of weight zero, so that one graph serves every site.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.examples import Arrays
+from shared.models import network, runtime
+
+_SCORED_ROWS = 256
+"""Rows that go through the network at once when it is only asked: bounds memory."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a site descends.
+
+    epochs: passes over the site's rows.
+    batch_size: largest number of rows in one step.
+    learning_rate, momentum: v = momentum v + gradient; w = w - learning_rate v.
+    proximal_mu: weight of FedProx's term.
+    loss_bound: largest loss of one row that is reported; larger ones count as this.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    proximal_mu: float
+    loss_bound: float
+
+
+def batches(
+    rows: int, descent: Descent, drawn: np.random.Generator
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Deal rows to batches, epoch after epoch.
+
+    Returns: (row index, weight of the row), two arrays of shape (steps, batch_size); filling has weight zero.
+    """
+    steps = math.ceil(rows / descent.batch_size)
+    index = np.zeros((descent.epochs * steps, descent.batch_size), np.int32)
+    weight = np.zeros(index.shape, np.float32)
+    for epoch in range(descent.epochs):
+        for step, batch in enumerate(np.array_split(drawn.permutation(rows), steps), start=epoch * steps):
+            index[step, : len(batch)] = batch
+            weight[step, : len(batch)] = 1.0
+    return index, weight
+
+
+class Trainer:
+    """One network with its compiled training; weights are swapped in and read out, so calls do not depend on each other."""
+
+    def __init__(self, model: Any, threads: int) -> None:
+        self._tf = runtime.start(threads)
+        self.model = model
+        self._outputs = int(model.output_shape[-1])
+        self._variables = network.variables(model)
+        self._momenta = [self._tf.Variable(self._tf.zeros_like(own), trainable=False) for own in self._variables.values()]
+        self._graphs: dict[tuple[int, bool], Any] = {}
+        self._forward = self._tf.function(
+            lambda x: model(x, training=False),
+            input_signature=[self._tf.TensorSpec((None, *model.input_shape[1:]), self._tf.float32)],
+            autograph=False,
+        )
+
+    def train(
+        self, weights: Arrays, x: NDArray[Any], y: NDArray[Any], descent: Descent, drawn: np.random.Generator
+    ) -> tuple[dict[str, NDArray[np.float32]], float]:
+        """Return the weights after local training, and the loss summed over the rows.
+
+        y: class index, or the standardised number; shape (n,).
+
+        The loss is what the steps of the first epoch saw before they moved, without the proximal term: no extra pass, and near to
+        the loss of the weights that came in.
+        """
+        index, weight = batches(len(y), descent, drawn)
+        network.set_weights(self.model, weights)
+        key = (descent.batch_size, descent.proximal_mu > 0)
+        if key not in self._graphs:
+            self._graphs[key] = self._compile(*key)
+        loss = self._graphs[key](
+            np.asarray(x, np.float32),
+            np.asarray(y, np.float32),
+            index,
+            weight,
+            np.int32(len(index) // descent.epochs),
+            *(
+                np.float32(value)
+                for value in (descent.learning_rate, descent.momentum, descent.proximal_mu, descent.loss_bound)
+            ),
+        )
+        # A copy: the variable's memory is written again by the next site.
+        after = {name: np.array(own.numpy()) for name, own in self._variables.items()}
+        return after, float(loss)
+
+    def outputs(self, weights: Arrays, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the network's outputs, array of shape (n, outputs)."""
+        network.set_weights(self.model, weights)
+        parts = [
+            self._forward(np.asarray(x[start : start + _SCORED_ROWS], np.float32)).numpy()
+            for start in range(0, len(x), _SCORED_ROWS)
+        ]
+        return np.concatenate([np.zeros((0, self._outputs), np.float32), *parts])
+
+    def _compile(self, batch_size: int, proximal: bool) -> Any:
+        """Return the graph of a whole local training for one batch size."""
+        tf, own, momenta = self._tf, list(self._variables.values()), self._momenta
+
+        def run(
+            x: Any, y: Any, index: Any, weight: Any, epoch_steps: Any, rate: Any, momentum: Any, mu: Any, bound: Any
+        ) -> Any:
+            anchors = [tf.identity(variable) for variable in own] if proximal else []
+            cleared = [velocity.assign(tf.zeros_like(velocity)) for velocity in momenta]
+
+            def step(number: Any, total: Any) -> Any:
+                rows, share = index[number], weight[number]
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(own)
+                    losses = self._losses(tf.gather(x, rows), tf.gather(y, rows))
+                    mean = tf.reduce_sum(losses * share) / tf.reduce_sum(share)
+                gradients = tape.gradient(mean, own)
+                if proximal:
+                    gradients = [g + mu * (w - a) for g, w, a in zip(gradients, own, anchors, strict=True)]
+                for variable, velocity, gradient in zip(own, momenta, gradients, strict=True):
+                    tf.raw_ops.ResourceApplyMomentum(
+                        var=variable.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=momentum
+                    )
+                seen = tf.reduce_sum(tf.cast(tf.minimum(losses, bound) * share, tf.float64))
+                return number + 1, total + tf.where(number < epoch_steps, seen, tf.zeros_like(seen))
+
+            with tf.control_dependencies(cleared):
+                start = (tf.constant(0), tf.constant(0.0, tf.float64))
+            return tf.while_loop(lambda number, _: number < tf.shape(index)[0], step, start)[1]
+
+        spec = tf.TensorSpec
+        signature = [
+            spec((None, *self.model.input_shape[1:]), tf.float32),
+            spec((None,), tf.float32),
+            spec((None, batch_size), tf.int32),
+            spec((None, batch_size), tf.float32),
+            spec((), tf.int32),
+            *(spec((), tf.float32) for _ in range(4)),
+        ]
+        return tf.function(run, input_signature=signature, autograph=False)
+
+    def _losses(self, x: Any, y: Any) -> Any:
+        """Return the loss of each row: cross-entropy, or the squared error of a standardised number."""
+        tf = self._tf
+        outputs = self.model(x, training=True)
+        if self._outputs == 1:
+            return tf.square(outputs[:, 0] - y)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.cast(y, tf.int32), logits=outputs)
+
+
+@lru_cache(maxsize=8)
+def trainer(architecture: str, options: Any, input_shape: tuple[int, ...], outputs: int, threads: int) -> Trainer:
+    """Return the one trainer of this process for such a network."""
+    runtime.start(threads)
+    return Trainer(network.build(architecture, options, input_shape, outputs), threads)
