@@ -1,24 +1,20 @@
 """The report's charts: matplotlib figures, as SVG texts that stand inside an HTML page.
 
-No text of the study is drawn: names, units and legends are the page's, where they are escaped, wrapped and read aloud. Marks
-differ by colour and by dash; colours are those of Okabe and Ito (2008, "Color universal design"), which colour-blind readers
-tell apart. The same data give the same text: identifiers are salted with the chart's name, which also keeps them unique in a page.
+No text of the study is drawn: names, units and legends are the page's, where they are escaped, wrapped and read aloud.
+Marks differ by colour and by dash; colours are those of Okabe and Ito (2008, "Color universal design"), which
+colour-blind readers tell apart.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import re
-import tempfile
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from server.outcome import RoundRecord
+from server.svg import GREY, INK, drawn
 from shared.metrics import CALIBRATION_GROUPS, Curve, Floats, Judgement
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f5f5f")
@@ -28,32 +24,8 @@ DASHES = ("", "5 2.2", "1.6 1.6", "7 2 1.6 2")
 MOST_LINES = len(COLOURS) * len(DASHES)
 """More classes than this are drawn in one grey, and only their mean stands out."""
 
-GREY, INK = "#9a9a9a", "#3d3d3d"
 _GRID = 500
 """Points of one curve that fall into one cell of a 500 x 500 grid are drawn as one."""
-
-_STYLE: dict[str, Any] = {
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.labelpad": 6.0,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.7,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "figure.constrained_layout.use": True,
-}
 
 
 def line_style(index: int, count: int) -> tuple[str, str]:
@@ -105,7 +77,7 @@ def learning_curve(training: Sequence[RoundRecord]) -> str | None:
             axes.set_xticks(rounds)
 
     title = f"Training loss by round, from {losses[0]:.3g} to {losses[-1]:.3g} in {len(points)} rounds."
-    return _svg("learning", title, draw, size=(5.4, 3.0))
+    return drawn("learning", title, draw, size=(5.4, 3.0))
 
 
 def roc(judgement: Judgement) -> str | None:
@@ -124,11 +96,11 @@ def roc(judgement: Judgement) -> str | None:
             axes.plot(rates[0, 1], rates[1, 1], "o", color=COLOURS[1], markersize=7, markeredgecolor="white")
         _square(axes, "false positive rate (1 - specificity)", "true positive rate (sensitivity)")
 
-    return _svg("roc", "Receiver operating characteristic: true against false positive rate.", draw)
+    return drawn("roc", "Receiver operating characteristic: true against false positive rate.", draw)
 
 
 def precision_recall(judgement: Judgement) -> str | None:
-    """Return the precision-recall curves; dashed for a binary study: the precision of guessing. None without any class."""
+    """Return the precision-recall curves, and for a binary study what guessing reaches. None without any class."""
     curves = [curve for curve in judgement.curves if drawable(curve)]
     if not curves:
         return None
@@ -143,14 +115,19 @@ def precision_recall(judgement: Judgement) -> str | None:
             called = judgement.confusion[:, 1]
             if called.sum():
                 recall = called[1] / judgement.confusion[1].sum()
-                axes.plot(recall, called[1] / called.sum(), "o", color=COLOURS[1], markersize=7, markeredgecolor="white")
+                axes.plot(
+                    recall, called[1] / called.sum(), "o", color=COLOURS[1], markersize=7, markeredgecolor="white"
+                )
         _square(axes, "recall (sensitivity)", "precision (positive predictive value)")
 
-    return _svg("precision-recall", "Precision against recall.", draw)
+    return drawn("precision-recall", "Precision against recall.", draw)
 
 
 def calibration(judgement: Judgement) -> str | None:
-    """Return observed against predicted shares by predicted tenth, with 95 % intervals over all classes; faint dots: each class."""
+    """Return observed against predicted shares by predicted tenth, None without rows.
+
+    Several classes: dark dots with 95 % intervals for all of them together, faint dots for each.
+    """
     curves = [curve for curve in judgement.curves if len(curve.rows)]
     if not curves:
         return None
@@ -165,10 +142,12 @@ def calibration(judgement: Judgement) -> str | None:
         colour = COLOURS[0] if len(judgement.curves) == 1 else INK
         bounds = [wilson(share * n, n) for share, n in zip(observed, rows, strict=True)]
         axes.vlines(predicted, *zip(*bounds, strict=True), color=colour, linewidth=1.3, alpha=0.55)
-        axes.scatter(predicted, observed, s=16 + 70 * rows / rows.max(), color=colour, linewidths=0, zorder=3, clip_on=False)
+        axes.scatter(
+            predicted, observed, s=16 + 70 * rows / rows.max(), color=colour, linewidths=0, zorder=3, clip_on=False
+        )
         _square(axes, "predicted probability", "observed share")
 
-    return _svg("calibration", "Calibration: observed share against predicted probability, by tenth.", draw)
+    return drawn("calibration", "Calibration: observed share against predicted probability, by tenth.", draw)
 
 
 def _by_tenth(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats]:
@@ -177,9 +156,11 @@ def _by_tenth(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats]:
     predicted = np.concatenate([curve.predicted for curve in curves])
     observed = np.concatenate([curve.observed for curve in curves])
     tenth = np.minimum((predicted * CALIBRATION_GROUPS).astype(np.int64), CALIBRATION_GROUPS - 1)
-    sums = [np.bincount(tenth, weights=w, minlength=CALIBRATION_GROUPS) for w in (rows, rows * predicted, rows * observed)]
-    used = sums[0] > 0
-    return sums[1][used] / sums[0][used], sums[2][used] / sums[0][used], sums[0][used]
+    weights = np.stack([rows, rows * predicted, rows * observed], axis=1)
+    sums = np.zeros((CALIBRATION_GROUPS, 3))
+    np.add.at(sums, tenth, weights)
+    sums = sums[sums[:, 0] > 0]
+    return sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0], sums[:, 0]
 
 
 def predicted_observed(judgement: Judgement) -> str | None:
@@ -194,10 +175,14 @@ def predicted_observed(judgement: Judgement) -> str | None:
         ends = (float(both.min()) - margin, float(both.max()) + margin)
         axes.plot(ends, ends, color=GREY, linewidth=1.0, dashes=(4, 3))
         axes.plot(curve.predicted, curve.observed, color=COLOURS[0], linewidth=1.2)
-        axes.scatter(curve.predicted, curve.observed, s=20 + 180 * curve.rows / curve.rows.max(), color=COLOURS[0], alpha=0.75)
+        axes.scatter(
+            curve.predicted, curve.observed, s=20 + 180 * curve.rows / curve.rows.max(), color=COLOURS[0], alpha=0.75
+        )
         axes.set(xlim=ends, ylim=ends, xlabel="mean prediction", ylabel="mean observation", aspect="equal")
 
-    return _svg("predicted-observed", "Mean observation against mean prediction, by tenth of the declared range.", draw)
+    return drawn(
+        "predicted-observed", "Mean observation against mean prediction, by tenth of the declared range.", draw
+    )
 
 
 def _lines(axes: Any, judgement: Judgement, points: Callable[[Curve], tuple[Floats, Floats]], **options: Any) -> None:
@@ -245,55 +230,3 @@ def _height_of_roc(curve: Curve, x: Floats) -> Floats:
 def _height_of_precision(curve: Curve, x: Floats) -> Floats:
     index = np.searchsorted(curve.recall, x - 1e-12)
     return np.asarray(curve.precision[np.minimum(index, len(curve.precision) - 1)])
-
-
-def _svg(name: str, title: str, draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 3.9)) -> str:
-    """Return the chart as an ``<svg>`` element with a title.
-
-    name: unique in a page; begins every identifier.
-    size: width and height in inches of 72 SVG units; the page scales it.
-    """
-    matplotlib = _matplotlib()
-    from matplotlib.figure import Figure
-
-    text = io.StringIO()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
-        figure = Figure(figsize=size)
-        draw(figure.add_subplot())
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(text.getvalue(), name, title)
-
-
-def _inline(svg: str, name: str, title: str) -> str:
-    """Return matplotlib's SVG file as an element of a page: no prologue, no global style, own identifiers, short numbers."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg)
-    svg = re.sub(r"\s*\n\s*", "\n", svg)
-    opening = f'<svg role="img" aria-labelledby="{name}-title"'
-    return svg.replace("<svg", opening, 1).replace(">", f'><title id="{name}-title">{title}</title>', 1).strip()
-
-
-@cache
-def _matplotlib() -> Any:
-    """Import matplotlib without the user's settings and without writing to the home folder, which may be read-only.
-
-    Only the fonts that come with matplotlib are looked at: the page's own fonts replace them, their widths suffice.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        own = {"MPLCONFIGDIR": folder, "MATPLOTLIBRC": folder, "MPL_IGNORE_SYSTEM_FONTS": "1", "MPLBACKEND": "svg"}
-        before = {name: os.environ.get(name) for name in own}
-        os.environ.update(own)
-        try:
-            import matplotlib
-            import matplotlib.font_manager
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-    return matplotlib

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from server.outcome import Outcome, RoundRecord
 from server.tables import Cell
-from server.wording import UNDEFINED, bytes_text, code_meaning, number_text, plural, rounds_text, seconds_text, share_text
+from server.wording import (
+    UNDEFINED,
+    bytes_text,
+    code_meaning,
+    number_text,
+    plural,
+    rounds_text,
+    seconds_text,
+    share_text,
+)
 
 STAGE_NAMES = {"prepare": "preparation", "train": "training", "evaluate": "evaluation"}
 
@@ -155,7 +164,8 @@ def image_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     if images is None:
         return ()
     low, high = images.range
-    facts = [("Images", f"{images.height} x {images.width} pixels, {plural(images.channels, 'channel')}, values {low:g} to {high:g}")]
+    size = f"{images.height} x {images.width} pixels, {plural(images.channels, 'channel')}"
+    facts = [("Images", f"{size}, values {low:g} to {high:g}")]
     pairs = zip(preparation.image_mean, preparation.image_deviation, strict=True)
     for index, (mean, deviation) in enumerate(pairs):
         which = f" of channel {index + 1}" if images.channels > 1 else ""

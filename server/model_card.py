@@ -1,11 +1,12 @@
 """The model card: what the released model is for, what it was made from, how good it is, and where it ends.
 
-After Mitchell et al. 2019, "Model Cards for Model Reporting", FAT* 2019, arXiv:1810.03993. One list of sections serves the
-Markdown file in the bundle and the page of the report.
+After Mitchell et al. 2019, "Model Cards for Model Reporting", FAT* 2019, arXiv:1810.03993. One list of sections serves
+the Markdown file in the bundle and the page of the report.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ def card_sections(outcome: Outcome) -> tuple[Section, ...]:
             "Provenance",
             (
                 f"Digest of the study (SHA-256): {outcome.study.digest}",
-                f"Versions: {', '.join(f'{name} {version}' for name, version in outcome.versions.items()) or 'not recorded'}.",
+                "Versions:"
+                f" {', '.join(f'{name} {version}' for name, version in outcome.versions.items()) or 'not recorded'}.",
             ),
         ),
     )
@@ -60,14 +62,18 @@ def card_sections(outcome: Outcome) -> tuple[Section, ...]:
 def _intended_use(outcome: Outcome) -> Section:
     data = outcome.study.data
     unit = data.columns[data.label].unit
-    what = f"the number {data.label}{unit and f' ({unit})'}" if data.task == "number" else f"{data.label}: {' or '.join(data.classes)}"
+    what = (
+        f"the number {data.label}{unit and f' ({unit})'}"
+        if data.task == "number"
+        else f"{data.label}: {' or '.join(data.classes)}"
+    )
     return Section(
         "Intended use",
         (
             f"The question: {outcome.study.study.question}",
             f"The model reads {'images' if data.images else plural(len(data.features), 'column')} and predicts {what}.",
-            "It is a research result. It is not a medical device, it has not been validated prospectively, and it must not be"
-            " used to decide about a patient.",
+            "It is a research result. It is not a medical device, it has not been validated prospectively, and it"
+            " must not be used to decide about a patient.",
         ),
     )
 
@@ -93,8 +99,8 @@ def _data(outcome: Outcome) -> Section:
         points.append(f"Training rows by class: {shares}.")
     outside, missing = sum(preparation.outside.values()), sum(preparation.missing.values())
     points.append(
-        f"{plural(missing, 'value')} of the training rows were missing, {outside:,} of them because they lay outside the data"
-        " contract; they were filled in as the bundle's preparation says."
+        f"{plural(missing, 'value')} of the training rows were missing, {outside:,} of them because they lay outside"
+        " the data contract; they were filled in as the bundle's preparation says."
     )
     return Section("Data", points=tuple(points))
 
@@ -121,7 +127,8 @@ def _results(outcome: Outcome) -> Section:
         (
             METRIC_WORDS[metric].label + (f" ({unit})" if unit else ""),
             *(
-                f"{value_text(metric, judgement.metrics[metric].value)} ({range_text(metric, judgement.metrics[metric])})"
+                f"{value_text(metric, judgement.metrics[metric].value)}"
+                f" ({range_text(metric, judgement.metrics[metric])})"
                 for _, judgement in judged
             ),
         )
@@ -131,7 +138,7 @@ def _results(outcome: Outcome) -> Section:
     paragraphs = [f"On {outcome.federated.n:,} held-out rows of all hospitals. {verdict.answer}", *verdict.cautions]
     if outcome.federated.classes:
         name, share = majority_share(outcome.federated)
-        if share == share:
+        if not math.isnan(share):
             paragraphs.append(f"Calling every row {name} would have an accuracy of {share:.3f}.")
     return Section("Results", tuple(paragraphs), table=(head, *body))
 
@@ -139,14 +146,15 @@ def _results(outcome: Outcome) -> Section:
 def _limits(outcome: Outcome) -> Section:
     data = outcome.study.data
     points = [
-        "Intervals are for the chance of which patients were held out. They do not cover another split, another seed, another"
-        " year or another hospital: how the model does at a hospital that did not take part is unknown.",
+        "Intervals are for the chance of which patients were held out. They do not cover another split, another"
+        " seed, another year or another hospital: how the model does at a hospital that did not take part is"
+        " unknown.",
         "The model finds associations, not causes.",
     ]
     if data.task == "binary":
         points.append(
-            f"Positive calls use the threshold {outcome.study.evaluation.threshold:g}, which the study fixed without weighing"
-            " the harm of a missed case against that of a false alarm."
+            f"Positive calls use the threshold {outcome.study.evaluation.threshold:g}, which the study fixed without"
+            " weighing the harm of a missed case against that of a false alarm."
         )
     lacking = [
         site.name
@@ -161,8 +169,8 @@ def _limits(outcome: Outcome) -> Section:
     else:
         points.append("Not judged by subgroup: whether it serves, say, women and men equally well is unknown.")
     points.append(
-        "Trained without noise and without secure aggregation: the weights carry no privacy guarantee, and someone who has them"
-        " may learn something about the patients behind them."
+        "Trained without noise and without secure aggregation: the weights carry no privacy guarantee, and someone"
+        " who has them may learn something about the patients behind them."
     )
     return Section("Limits", points=tuple(points))
 

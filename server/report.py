@@ -1,21 +1,23 @@
 """The report: one HTML file that says what was asked, whether training together was worth it, and how that is known.
 
-It needs no network and runs no script: charts are inline SVG, fonts are the reader's own, and a content security policy forbids
-the rest. Every text of the study is escaped. The same outcome gives the same bytes.
+It needs no network and runs no script: charts are inline SVG, fonts are the reader's own, and a content security policy
+forbids the rest. Every text of the study is escaped. The same outcome gives the same bytes.
 """
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
 from typing import Any
 
 from server import charts, facts, tables
-from server.model_card import card_sections
+from server.model_card import card_sections, model_card
 from server.outcome import Outcome
 from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
 from server.wording import METRIC_WORDS, plural, value_text
 from shared.errors import OutputError
+
+__all__ = ["model_card", "render", "write_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,10 +33,12 @@ def write_report(outcome: Outcome, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.new")
     try:
         unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OutputError(f"{path}: the report cannot be written: {error.strerror}. Free some space or choose another --output.") from None
+        raise OutputError(
+            f"{path}: the report cannot be written: {error.strerror}. Free some space or choose another --output."
+        ) from None
 
 
 def render(outcome: Outcome) -> str:
@@ -119,9 +123,9 @@ def _majority(outcome: Outcome) -> str:
         return ""
     name, share = majority_share(outcome.federated)
     accuracy = outcome.federated.metrics["accuracy"].value
-    if share != share:
+    if math.isnan(share):
         return ""
     return (
-        f"{value_text('accuracy', accuracy)} of the rows are put into the right class. Calling every row {name}, the most frequent"
-        f" class, would put {value_text('accuracy', share)} into the right class."
+        f"{value_text('accuracy', accuracy)} of the rows are put into the right class. Calling every row {name}, the"
+        f" most frequent class, would put {value_text('accuracy', share)} into the right class."
     )

@@ -77,7 +77,7 @@ class Headline:
 
 
 def headlines(outcome: Outcome) -> tuple[Headline, ...]:
-    """Return the main metric alone (the median over the hospitals), together and pooled, as far as they were compared."""
+    """Return the main metric alone (median over the hospitals), together and pooled, as far as they were compared."""
     metric = main_metric(outcome)
     alone = [judgement.metrics[metric].value for judgement in outcome.local.values()]
     alone = [value for value in alone if math.isfinite(value)]
@@ -85,7 +85,9 @@ def headlines(outcome: Outcome) -> tuple[Headline, ...]:
     if alone:
         spread = f"{value_text(metric, min(alone))} to {value_text(metric, max(alone))}" if len(alone) > 1 else ""
         which = f"Alone, median of {len(alone)}" if len(alone) > 1 else "Alone"
-        shown.append(Headline(which, value_text(metric, statistics.median(alone)), spread and f"hospitals: {spread}", "alone"))
+        shown.append(
+            Headline(which, value_text(metric, statistics.median(alone)), spread and f"hospitals: {spread}", "alone")
+        )
     together = _cell(metric, outcome.federated.metrics[metric])
     shown.append(Headline("Together", together.value, together.range and f"95 %: {together.range}", "together"))
     if outcome.pooled:
@@ -154,7 +156,11 @@ def _direction(metric: str, unit: str) -> str:
 
 def _mark(interval: Interval, place: Callable[[float], float]) -> Mark | None:
     ends = dataclasses.astuple(interval)
-    return Mark(place(interval.low), place(interval.value), place(interval.high)) if all(map(math.isfinite, ends)) else None
+    return (
+        Mark(place(interval.low), place(interval.value), place(interval.high))
+        if all(map(math.isfinite, ends))
+        else None
+    )
 
 
 def _scale(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str], ...]]:
@@ -226,7 +232,9 @@ def _reading(metric: str, together: Judgement, own: Judgement) -> str:
         return "cannot be compared"
     if too_few(together):
         return "too few to tell"
-    return {1: "clearly better together", -1: "clearly worse together", 0: "may be chance"}[apart(metric, together, own)]
+    return {1: "clearly better together", -1: "clearly worse together", 0: "may be chance"}[
+        apart(metric, together, own)
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Is it worth training together? The answer, derived from the numbers and their intervals and from nothing else.
 
-Two models are told apart by the 95 % interval of their difference, made from the two intervals as if they were independent (Zou
-and Donner 2008, "Construction of confidence limits about effect measures", Statistics in Medicine 27:1693-1702). That is cautious:
-both models are judged on the same patients, which makes the true interval narrower, but sums over patients do not say by how
-much. So the answer is "not shown", never "no difference".
+Two models are told apart by the 95 % interval of their difference, made from the two intervals as if they were
+independent (Zou and Donner 2008, "Construction of confidence limits about effect measures", Statistics in Medicine
+27:1693-1702). That is cautious: both models are judged on the same patients, which makes the true interval narrower,
+but sums over patients do not say by how much. So the answer is "not shown", never "no difference".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FEW_ROWS = 100
 """Below this many held-out rows the reader is told that intervals are wide."""
 
 _FEWEST_NUMBERS, _FEWEST_OF_CLASS = 20, 5
-"""Below these, resampling cannot give a trustworthy interval: a perfect ranking of nine rows has the interval 1 to 1."""
+"""Below these, resampling gives no trustworthy interval: a perfect ranking of nine rows has the interval 1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def label_unit(outcome: Outcome, metric: str) -> str:
 
 
 def gain(metric: str, together: Interval, other: Interval) -> Interval:
-    """Return by how much ``together`` is better than ``other``, with the 95 % interval; NaN where either is undefined."""
+    """Return by how much ``together`` is better than ``other``, with a 95 % interval; NaN where either is undefined."""
     a, b = (together, other) if METRIC_WORDS[metric].better > 0 else (_mirrored(together), _mirrored(other))
     value = a.value - b.value
     low = value - math.hypot(a.value - a.low, b.high - b.value)
@@ -96,7 +96,7 @@ def too_few(judgement: Judgement) -> bool:
 
 
 def apart(metric: str, together: Judgement, other: Judgement) -> Literal[-1, 0, 1]:
-    """Return 1 if ``together`` is clearly better, -1 if clearly worse, 0 if the difference may be chance or is undefined."""
+    """Return 1 if ``together`` is clearly better, -1 if clearly worse, 0 if that may be chance or is undefined."""
     difference = gain(metric, together.metrics[metric], other.metrics[metric])
     if too_few(together) or too_few(other) or math.isnan(difference.low) or math.isnan(difference.high):
         return 0
@@ -122,7 +122,9 @@ def verdict_of(outcome: Outcome) -> Verdict:
         return Verdict("open", "This run cannot tell: the model could not be judged.", (_not_judged(outcome),), ())
     comparison = compare(metric, outcome.federated, outcome.local)
     useless = _no_better_than_guessing(outcome)
-    tone, answer = ("no", f"No: {useless[0].lower()}{useless[1:]}") if useless else _answer(comparison, outcome)
+    tone, answer = _answer(comparison, outcome)
+    if useless:
+        tone, answer = "no", f"No: {useless[0].lower()}{useless[1:]}"
     reasons = [_level(outcome), *_against_alone(outcome, comparison), *_against_pooled(outcome), *_at_home(outcome)]
     return Verdict(tone, answer, tuple(reasons), tuple(_cautions(outcome)))
 
@@ -137,18 +139,18 @@ def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Literal["yes", "m
         return "yes", f"Yes: on these data, the model trained together is clearly better than {whom}."
     if better and worse:
         return "mixed", (
-            f"For some: the model trained together is clearly better than the own models of {better} of {n} hospitals, and"
-            f" clearly worse than those of {worse}."
+            f"For some: the model trained together is clearly better than the own models of {better} of {n}"
+            f" hospitals, and clearly worse than those of {worse}."
         )
     if worse:
         return "no", (
-            f"No: the model trained together is clearly worse than the own models of {worse} of {n} hospitals, and clearly"
-            " better than none."
+            f"No: the model trained together is clearly worse than the own models of {worse} of {n} hospitals, and"
+            " clearly better than none."
         )
     if better:
         return "mixed", (
-            f"For some: the model trained together is clearly better than the own models of {better} of {n} hospitals; against"
-            " the others, the difference may be chance."
+            f"For some: the model trained together is clearly better than the own models of {better} of {n}"
+            " hospitals; against the others, the difference may be chance."
         )
     return "open", "Not shown: every difference from the hospitals' own models may be chance."
 
@@ -178,8 +180,8 @@ def _level(outcome: Outcome) -> str:
         )
     accuracy = judgement.metrics["accuracy"]
     return (
-        f"On {rows}, the mean AUROC of {len(data.classes)} classes, each against the rest, is {interval_text('auroc', auroc)},"
-        f" and {100 * accuracy.value:.1f} % are put into the right class."
+        f"On {rows}, the mean AUROC of {len(data.classes)} classes, each against the rest, is"
+        f" {interval_text('auroc', auroc)}, and {100 * accuracy.value:.1f} % are put into the right class."
     )
 
 
@@ -198,8 +200,8 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
     suffix = unit and f" {unit}"
     sentences = [
         f"Trained alone and judged on the same {row_noun(outcome)}s, the hospitals' models reach {label}"
-        f" {value_text(metric, alone[worst])}{suffix} ({worst}) to {value_text(metric, alone[best])}{suffix} ({best}), median"
-        f" {value_text(metric, middle)}{suffix}; together, {value_text(metric, own)}{suffix}."
+        f" {value_text(metric, alone[worst])}{suffix} ({worst}) to {value_text(metric, alone[best])}{suffix}"
+        f" ({best}), median {value_text(metric, middle)}{suffix}; together, {value_text(metric, own)}{suffix}."
         if len(alone) > 1
         else f"Trained alone, {best} reaches {label} {value_text(metric, alone[best])}{suffix}; together,"
         f" {value_text(metric, own)}{suffix}."
@@ -208,8 +210,8 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
         ahead = sum((own - alone[name]) * words.better > 0 for name in comparison.unclear)
         count = len(comparison.unclear)
         sentences.append(
-            f"Against {plural(count, 'hospital')}, the difference may be chance; together has the better value in {ahead} of"
-            f" {'this 1' if count == 1 else f'these {count}'}."
+            f"Against {plural(count, 'hospital')}, the difference may be chance; together has the better value in"
+            f" {ahead} of {'this 1' if count == 1 else f'these {count}'}."
         )
     return sentences
 
@@ -243,9 +245,10 @@ def _at_home(outcome: Outcome) -> list[str]:
     clear = [apart(metric, together, own) for together, own in pairs]
     same = len(defined) - better - worse
     return [
-        f"Judged on their own {row_noun(outcome)}s only, {better} of {plural(len(defined), 'hospital')} have a better value with the"
-        f" model trained together than with their own, {worse} a worse one{f', {same} the same' if same else ''}; clearly better:"
-        f" {clear.count(1)}, clearly worse: {clear.count(-1)}."
+        f"Judged on their own {row_noun(outcome)}s only, {better} of {plural(len(defined), 'hospital')} have a better"
+        f" value with the model trained together than with their own, {worse} a worse"
+        f" one{f', {same} the same' if same else ''}; clearly better: {clear.count(1)}, clearly worse:"
+        f" {clear.count(-1)}."
     ]
 
 
@@ -259,10 +262,14 @@ def _cautions(outcome: Outcome) -> list[str]:
         )
     if outcome.federated.n < FEW_ROWS:
         held_out = f"Only {plural(outcome.federated.n, noun)} {'was' if outcome.federated.n == 1 else 'were'} held out"
-        cautions.append(f"{held_out}: {'too few to compare models' if too_few(outcome.federated) else 'intervals are wide'}.")
+        cautions.append(
+            f"{held_out}: {'too few to compare models' if too_few(outcome.federated) else 'intervals are wide'}."
+        )
     incomplete = sum(bool(record.dropped) for record in outcome.training)
     if incomplete:
-        cautions.append(f"In {incomplete} of {plural(len(outcome.training), 'training round')}, at least one hospital was missing.")
+        cautions.append(
+            f"In {incomplete} of {plural(len(outcome.training), 'training round')}, at least one hospital was missing."
+        )
     if noun == "row":
         cautions.append("Some patients have several rows; intervals treat rows as independent, so they are too narrow.")
     return cautions
@@ -274,8 +281,8 @@ def _not_judged(outcome: Outcome) -> str:
     if outcome.study.data.task == "number":
         return "The error is not defined on the held-out patients."
     return (
-        f"The {plural(outcome.federated.n, 'held-out row')} all belong to one class, and ranking needs two. The other values in"
-        " the table still hold."
+        f"The {plural(outcome.federated.n, 'held-out row')} all belong to one class, and ranking needs two. The other"
+        " values in the table still hold."
     )
 
 

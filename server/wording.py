@@ -31,13 +31,14 @@ METRIC_WORDS: dict[str, MetricWords] = {
     "auroc": MetricWords(
         "AUROC",
         1,
-        "The chance that a random patient of the class gets a higher score than a random one outside it; 0.5 is guessing, 1 is"
-        " perfect. With several classes, the mean over the classes.",
+        "The chance that a random patient of the class gets a higher score than a random one outside it; 0.5 is"
+        " guessing, 1 is perfect. With several classes, the mean over the classes.",
     ),
     "average_precision": MetricWords(
         "Average precision",
         1,
-        "Area under the precision-recall curve; guessing reaches the share of the class. With several classes, the mean.",
+        "Area under the precision-recall curve; guessing reaches the share of the class. With several classes, the"
+        " mean.",
     ),
     "accuracy": MetricWords("Accuracy", 1, "Share of rows put into the right class."),
     "brier": MetricWords(
@@ -46,9 +47,13 @@ METRIC_WORDS: dict[str, MetricWords] = {
     "log_loss": MetricWords(
         "Log loss", -1, "Mean of -log(probability given to what was observed); punishes confident errors; 0 is perfect."
     ),
-    "mae": MetricWords("Mean absolute error", -1, "Mean distance between prediction and observation, in the label's unit."),
+    "mae": MetricWords(
+        "Mean absolute error", -1, "Mean distance between prediction and observation, in the label's unit."
+    ),
     "rmse": MetricWords(
-        "Root mean squared error", -1, "Like the mean absolute error, but large errors count for more; in the label's unit."
+        "Root mean squared error",
+        -1,
+        "Like the mean absolute error, but large errors count for more; in the label's unit.",
     ),
     "r2": MetricWords(
         "R²", 1, "Share of the variance that is explained; 1 is perfect, 0 is predicting the mean for everybody."

@@ -77,8 +77,8 @@ class Bundle:
     def predict(self, examples: Examples) -> NDArray[np.float64]:
         """Return what the model says of each row.
 
-        Returns: array of shape (n, classes) with probabilities, in the order of ``study.data.classes``; or (n, 1) with numbers
-            in the label's unit.
+        Returns: array of shape (n, classes) with probabilities, in the order of ``study.data.classes``; or (n, 1) with
+            numbers in the label's unit.
         Raises: DataError if the rows have other columns, or images of another shape, than the contract says.
         """
         contract = self.study.data
@@ -94,8 +94,8 @@ class Bundle:
 def examples_of(contract: DataContract, rows: Sequence[Mapping[str, Cell | None]]) -> Examples:
     """Return rows of cells as examples without labels (all zero).
 
-    rows: by column name, cells in the contract's units and levels; None or a missing code where nothing was measured. What lies
-        outside the contract becomes missing, as it did in training, and is marked in ``outside``.
+    rows: by column name, cells in the contract's units and levels; None or a missing code where nothing was measured.
+        What lies outside the contract becomes missing, as it did in training, and is marked in ``outside``.
 
     Raises: DataError if a row lacks a column, or has an unknown one.
     """
@@ -141,7 +141,9 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
     Raises: OutputError if it cannot be written, or if ``folder`` holds something that is no bundle.
     """
     if folder.exists() and not (folder / MANIFEST).is_file():
-        raise OutputError(f"{folder}: expected an older bundle or nothing here. Move it away or choose another --output.")
+        raise OutputError(
+            f"{folder}: expected an older bundle or nothing here. Move it away or choose another --output."
+        )
     schema = {key: value for key, value in as_plain(study).items() if key != "simulation"}
     archive = io.BytesIO()
     np.savez(archive, allow_pickle=False, **{name: np.asarray(array) for name, array in weights.items()})
@@ -162,7 +164,9 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
         _replace(folder, unfinished, old)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise OutputError(f"{folder}: the model cannot be written: {error.strerror}. Make room, then run again.") from None
+        raise OutputError(
+            f"{folder}: the model cannot be written: {error.strerror}. Make room, then run again."
+        ) from None
 
 
 def _replace(folder: Path, unfinished: Path, old: Path) -> None:
@@ -199,8 +203,8 @@ def load_bundle(folder: Path) -> Bundle:
     manifest = _parsed(folder / MANIFEST, _read(folder / MANIFEST))
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{folder / MANIFEST}: expected format {FORMAT}. Received: {manifest.get('format')!r}. Use the version of Consilium"
-            " that wrote the model."
+            f"{folder / MANIFEST}: expected format {FORMAT}. Received: {manifest.get('format')!r}. Use the version of"
+            " Consilium that wrote the model."
         )
     names = (WEIGHTS, PREPARATION, SCHEMA, CARD)
     digests = manifest.get("files")
@@ -209,7 +213,9 @@ def load_bundle(folder: Path) -> Bundle:
     files = {name: _read(folder / name) for name in names}
     for name, content in files.items():
         if hashlib.sha256(content).hexdigest() != digests[name]:
-            raise DataError(f"{folder / name}: was changed after release: its SHA-256 is not the manifest's. Get the model again.")
+            raise DataError(
+                f"{folder / name}: was changed after release: its SHA-256 is not the manifest's. Get the model again."
+            )
     schema = _parsed(folder / SCHEMA, files[SCHEMA])
     if digest_of(schema) != manifest.get("study_digest"):
         raise DataError(f"{folder / SCHEMA}: is of another study than the manifest. Get the model again.")
@@ -227,7 +233,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Expected a folder that `consilium-simulate run` wrote as model/.") from None
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}. Expected a folder that `consilium-simulate run` wrote as model/"
+        ) from None
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:

@@ -30,6 +30,9 @@ ROW_LOSS_LIMIT = float(-np.log(np.finfo(np.float64).eps))
 """Largest log loss of one row, 36.04: scikit-learn's ``log_loss`` clips probabilities at the same place."""
 
 CALIBRATION_GROUPS = 10
+_DRAWN_AT_ONCE = 500_000
+"""Resampled counts held in memory at a time: 4 MB, whatever the number of rows and resamples."""
+
 CLASS_METRICS = ("auroc", "average_precision", "accuracy", "brier", "log_loss")
 NUMBER_METRICS = ("mae", "rmse", "r2")
 
@@ -257,7 +260,7 @@ def _ranking(histogram: Floats) -> tuple[Floats, Floats]:
     """
     outside, inside = histogram[..., 0, ::-1], histogram[..., 1, ::-1]
     false_positives, true_positives = np.cumsum(outside, axis=-1), np.cumsum(inside, axis=-1)
-    n_out, n_in = false_positives[..., -1], true_positives[..., -1]
+    n_out, n_in = outside.sum(axis=-1), inside.sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         beaten = (outside * (true_positives - 0.5 * inside)).sum(axis=-1)
         auroc = beaten / (n_out * n_in)
@@ -274,18 +277,21 @@ def _class_samples(sums: ClassSums, replicates: int, generator: np.random.Genera
     point_brier = point_loss = 0.0
     for counts in sums.histogram:
         filled = np.flatnonzero(counts.sum(axis=0))  # empty bins stay empty: only filled ones are drawn
-        drawn = generator.poisson(counts[:, filled], size=(replicates, 2, len(filled))).astype(np.float64)
-        ranking = _ranking(drawn)
-        auroc.append(ranking[0])
-        precision.append(ranking[1])
         p, m = probabilities(centres[filled]), centres[filled]
         costs = np.stack([np.square(p), np.square(1.0 - p)])
         losses = np.stack([np.logaddexp(0.0, m), np.logaddexp(0.0, -m)])
         if len(sums.classes) > 2:
             losses[0] = 0.0  # the loss of a row is that of its own class, which only "inside" counts
-        weight = np.maximum(drawn.sum(axis=(1, 2)), 1.0)
-        brier += (drawn * costs).sum(axis=(1, 2)) / weight
-        loss += (drawn * losses).sum(axis=(1, 2)) / weight
+        ranking = []
+        for batch in _batches(replicates, 2 * len(filled)):
+            size = (batch.stop - batch.start, 2, len(filled))
+            drawn = generator.poisson(counts[:, filled], size=size).astype(np.float64)
+            ranking.append(_ranking(drawn))
+            weight = np.maximum(drawn.sum(axis=(1, 2)), 1.0)
+            brier[batch] += (drawn * costs).sum(axis=(1, 2)) / weight
+            loss[batch] += (drawn * losses).sum(axis=(1, 2)) / weight
+        auroc.append(np.concatenate([each[0] for each in ranking]))
+        precision.append(np.concatenate([each[1] for each in ranking]))
         point_brier += float((counts[:, filled] * costs).sum()) / max(sums.n, 1)
         point_loss += float((counts[:, filled] * losses).sum()) / max(sums.n, 1)
     cells = generator.poisson(sums.confusion, size=(replicates, *sums.confusion.shape))
@@ -299,6 +305,12 @@ def _class_samples(sums: ClassSums, replicates: int, generator: np.random.Genera
         "brier": brier - point_brier + exact["brier"],
         "log_loss": loss - point_loss + exact["log_loss"],
     }
+
+
+def _batches(replicates: int, size: int) -> list[slice]:
+    """Return slices of the resamples, each of at most ``_DRAWN_AT_ONCE`` counts; the stream of draws is the same."""
+    step = max(1, _DRAWN_AT_ONCE // max(size, 1))
+    return [slice(start, min(start + step, replicates)) for start in range(0, replicates, step)]
 
 
 def _curve(name: str, counts: Floats) -> Curve:
@@ -329,9 +341,14 @@ def _judge_number(sums: NumberSums, replicates: int, generator: np.random.Genera
     bins = len(sums.histogram)
     filled = np.flatnonzero(sums.histogram)
     error = (filled + 0.5) * (2.0 / bins) - 1.0
-    drawn = generator.poisson(sums.histogram[filled], size=(replicates, len(filled)))
-    weight = np.maximum(drawn.sum(axis=1), 1)
-    absolute, squared = (drawn * np.abs(error)).sum(axis=1) / weight, (drawn * np.square(error)).sum(axis=1) / weight
+    costs = np.stack([np.ones_like(error), np.abs(error), np.square(error)], axis=1)
+    resampled = np.concatenate(
+        [
+            generator.poisson(sums.histogram[filled], size=(batch.stop - batch.start, len(filled))) @ costs
+            for batch in _batches(replicates, len(filled))
+        ]
+    )
+    absolute, squared = (resampled[:, column] / np.maximum(resampled[:, 0], 1) for column in (1, 2))
 
     def r2(mean_squared: Floats) -> Floats:
         return 1.0 - mean_squared / variance if variance > 0 else np.full_like(mean_squared, np.nan)

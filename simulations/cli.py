@@ -17,6 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from server.outcome import Outcome
+    from shared.metrics import Judgement
     from shared.study import Study
     from simulations.hospitals import Hospitals
 
@@ -227,11 +228,13 @@ def _summarise(outcome: Outcome, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    def cells(judgement: object) -> list[str]:
-        metrics = getattr(judgement, "metrics", {})
-        return [f"{m.value:.3f} ({m.low:.3f} to {m.high:.3f})" for m in metrics.values()]
+    def cells(judgement: Judgement) -> list[str]:
+        first, *others = judgement.metrics.values()
+        interval = f"{first.value:.3f} ({first.low:.3f} to {first.high:.3f})"
+        return [interval, *(f"{metric.value:.3f}" for metric in others)]
 
-    table = Table("on everybody's held-out patients", *outcome.federated.metrics, title_justify="left")
+    main, *others = (name.replace("_", " ") for name in outcome.federated.metrics)
+    table = Table("", f"{main} (95 %)", *others, title=f"On all {outcome.federated.n} held-out rows", title_justify="left")
     table.add_row("together", *cells(outcome.federated), style="bold")
     if outcome.pooled:
         table.add_row("pooled", *cells(outcome.pooled))

@@ -48,7 +48,7 @@ def hospitals_of(
 
 def _dataset(study: Study, data_dir: Path | None) -> Hospitals:
     from simulations.datasets import DATASETS
-    from simulations.datasets.base import locate
+    from simulations.datasets.base import load
 
     name = study.simulation.dataset
     if name is None:
@@ -59,8 +59,7 @@ def _dataset(study: Study, data_dir: Path | None) -> Hospitals:
     if name not in DATASETS:
         raise StudyError(f"[simulation] dataset: no data set {name!r}. {nearest(name, DATASETS)}")
     dataset = DATASETS[name]
-    raw = dataset.load(locate(dataset, data_dir))
-    return Hospitals(_dealt(study, raw), (dataset.attribution,))
+    return Hospitals(_dealt(study, load(dataset, data_dir)), (dataset.attribution,))
 
 
 def _open(study: Study, path: Path) -> RawData:

@@ -55,11 +55,16 @@ def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display:
     output.claim(folder, identity, resume)
     with output.locked(folder), _logged(folder), threadpool_limits(limits=study.study.threads):
         plan, progress = _train(consortium, folder, identity, display)
-        compared = comparison.compare(consortium, time.perf_counter, lambda what: display.say(f"comparing: {what}"))
+        compared = comparison.compare(consortium, time.perf_counter, lambda what: _tell(display, what))
         display.say("writing the report")
         outcome = _outcome(consortium, plan, progress, compared, hospitals.attributions, started)
         _write(outcome, folder)
     return outcome
+
+
+def _tell(display: Display, what: str) -> None:
+    log.info("comparing with=%r", what)
+    display.say(f"comparing: {what}")
 
 
 def _train(

@@ -26,8 +26,8 @@ class RawData:
 
     columns: arrays of shape (n,) by column name: text, numbers, or objects.
     images: array of shape (n, height, width, channels), or None.
-    row_names: array of shape (n,), text that stays with a row whatever part of the file is taken; numbered from 0 if not
-        given. A row without a patient id is known by this name.
+    row_names: array of shape (n,), text that stays with a row whatever part of the file is taken; numbered from 0 if
+        not given. A row without a patient id is known by this name.
     """
 
     columns: Mapping[str, NDArray[Any]]

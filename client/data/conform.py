@@ -1,18 +1,15 @@
-"""The study's contract applied to a hospital's raw data: what each cell means, what is missing, what lies outside.
+"""The study's contract applied to a hospital's raw data: what each row means, what is missing, what lies outside.
 
-A cell is missing when it is empty, null, or one of the column's missing codes. A number outside the range, a text that is
-no number, and a level that is not declared are *outside the contract*: counted by column, then treated as missing. Levels
-and codes are compared by ``shared.schema.level_key``, so ``1``, ``1.0`` and ``" 1 "`` are one level. A row without a usable
-label, without a patient id, or with a pixel outside the range cannot be used and is left out, and counted.
-
-Every different cell is read once, so that long tables of few levels are fast. No message contains a cell.
+A cell is missing when it is empty, null, or one of the column's missing codes. A number outside the range, a text that
+is no number, and a level that is not declared are *outside the contract*: counted by column, then treated as missing
+(``cells.py``). A row without a usable label, without a patient id, or with a pixel outside the range cannot be used: it
+is left out, and counted. No message contains a cell.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data.base import LABEL, PATIENT_ID, SPLIT, RawData
+from client.data.cells import is_number, read_column, text_of
 from shared.errors import DataError
 from shared.examples import Examples
-from shared.schema import Column, DataContract, level_key
+from shared.schema import DataContract, level_key
 
 _LONGEST_ID = 200
-_OUTSIDE = math.inf
-"""Stands for "outside the contract" while cells are read; no value of a contract is infinite."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Findings:
 
     outside: out-of-contract values by column, of the rows that are used; columns without any are left out.
     wholly_outside: columns whose every observed value lies outside: another unit, or another way of writing.
-    no_patient, no_label, label_outside, pixels_outside: rows left out, each counted once, for the first reason of these.
+    no_patient, no_label, label_outside, pixels_outside: rows left out, each counted for the first that applies.
     """
 
     outside: Mapping[str, int] = field(default_factory=dict)
@@ -56,8 +52,8 @@ class Findings:
         }
         rows = [f"Left out: {count:,} row(s) {reason}." for reason, count in reasons.items() if count]
         columns = [
-            f"Column {name}: every observed value lies outside the contract and counts as missing. Check the unit, and that"
-            " decimals are written with a point."
+            f"Column {name}: every observed value lies outside the contract and counts as missing. Check the unit, and"
+            " that decimals are written with a point."
             for name in self.wholly_outside
         ]
         return (*rows, *columns)
@@ -81,8 +77,8 @@ def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
 
     source: what errors call these data: the hospital's name.
 
-    Raises: DataError if there are no rows or too many, if a declared column is absent, if the images have another shape,
-        or if no row has a label of the contract.
+    Raises: DataError if there are no rows or too many, if a declared column is absent, if the images have another
+        shape, or if no row has a label of the contract.
     """
     if not len(raw):
         raise DataError(f"{source}: empty site: expected at least one row. Received: none. Leave the site out.")
@@ -104,7 +100,7 @@ def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
     _check_rows(contract, int(used.sum()), left_out, source)
     values, outside = values[used], np.isinf(values[used])
     findings = Findings(
-        outside={name: int(n) for name, n in zip(contract.features, outside.sum(axis=0), strict=True) if n},
+        outside={name: n for name, n in zip(contract.features, outside.sum(axis=0).tolist(), strict=True) if n},
         wholly_outside=_wholly_outside(contract, values),
         **left_out,
     )
@@ -115,23 +111,8 @@ def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
     return Conformed(examples, None if marks is None else marks[used], findings)
 
 
-def read_column(column: Column, cells: NDArray[Any]) -> NDArray[np.float64]:
-    """Return numbers, or level indices, of shape (n,); NaN where missing, infinity where outside the contract."""
-    missing = {level_key(code) for code in column.missing}
-    if column.range is None:
-        index = {level_key(level): float(number) for number, level in enumerate(column.levels)}
-        return _each_different(cells, lambda cell: _level(cell, index, missing))
-    if cells.dtype.kind in "uif":
-        values = cells.astype(np.float64)
-        values[np.isin(values, [float(code) for code in missing if _is_number(code)])] = np.nan
-    else:
-        values = _each_different(cells, lambda cell: _number(cell, missing))
-    values[(values < column.range[0]) | (values > column.range[1])] = _OUTSIDE
-    return values
-
-
 def labels_of(contract: DataContract, raw: RawData) -> NDArray[np.float64]:
-    """Return class indices, or numbers, of shape (n,); NaN where missing, infinity where outside the contract."""
+    """Return class indices, or numbers, of shape (n,); NaN where missing, ``OUTSIDE`` where outside the contract."""
     column = contract.columns[contract.label]
     values = read_column(column, raw.columns[_find(contract, raw, contract.label, LABEL)])
     if contract.task == "number":
@@ -146,8 +127,8 @@ def labels_of(contract: DataContract, raw: RawData) -> NDArray[np.float64]:
 def patients_of(contract: DataContract, raw: RawData, source: str) -> NDArray[np.str_]:
     """Return which patient each row belongs to, shape (n,), text; empty where the patient id is missing.
 
-    Without a patient id every row is a patient, known by the row's name. Images that bring patient ids are used with them
-    even where the study names no column: ignoring them would let one patient into training and evaluation.
+    Without a patient id every row is a patient, known by the row's name. Images that bring patient ids are used with
+    them even where the study names no column: ignoring them would let one patient into training and evaluation.
 
     Raises: DataError if a text is far too long for an id.
     """
@@ -163,19 +144,12 @@ def patients_of(contract: DataContract, raw: RawData, source: str) -> NDArray[np
     return patients
 
 
-def text_of(cells: NDArray[Any]) -> NDArray[np.str_]:
-    """Return cells as text without surrounding space; null is empty, and a whole number has no decimal point."""
-    if cells.dtype.kind in "ui":
-        return cells.astype(np.str_)
-    return np.array([_text(cell) for cell in cells.tolist()], dtype=np.str_)
-
-
 def absent_column(source: str, name: str, role: str, known: Iterable[str]) -> str:
     """Return the sentence that a column is not there.
 
     Only a similar name is shown: where a file has no header line, its column names are a patient's values.
     """
-    words = [word for word in known if not _is_number(word)]
+    words = [word for word in known if not is_number(word)]
     folded = {word.casefold().strip(): word for word in words}
     close = difflib.get_close_matches(name.casefold().strip(), folded, n=1, cutoff=0.6)
     hint = f"Did you mean {folded[close[0]]!r}?" if close else "Is the first line of the file the line of column names?"
@@ -261,46 +235,5 @@ def _check_rows(contract: DataContract, rows: int, left_out: Mapping[str, int], 
 
 def _wholly_outside(contract: DataContract, values: NDArray[np.float64]) -> tuple[str, ...]:
     """Return the columns with observed values of which all lie outside; ``values`` holds infinity there."""
-    observed, within = ~np.isnan(values), np.isfinite(values)
-    rows = zip(contract.features, observed.any(axis=0), within.any(axis=0), strict=True)
-    return tuple(name for name, seen, good in rows if seen and not good)
-
-
-def _each_different(cells: NDArray[Any], read: Callable[[Any], float]) -> NDArray[np.float64]:
-    """Return ``read`` of every cell, calling it once for each different one; null and NaN are read as None."""
-    plain = [cell if cell == cell else None for cell in cells.tolist()]  # NaN differs from itself
-    known = {cell: read(cell) for cell in set(plain)}
-    return np.fromiter((known[cell] for cell in plain), dtype=np.float64, count=len(plain))
-
-
-def _level(cell: Any, index: Mapping[str, float], missing: set[str]) -> float:
-    key = "" if cell is None else level_key(cell)
-    return math.nan if not key or key in missing else index.get(key, _OUTSIDE)
-
-
-def _number(cell: Any, missing: set[str]) -> float:
-    if cell is None:
-        return math.nan
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        value = _OUTSIDE
-    # float() also reads "1_000", "nan" and True, which are no decimal numbers.
-    if math.isfinite(value) and repr(value) not in missing:
-        return _OUTSIDE if isinstance(cell, bool) or "_" in str(cell) else value
-    key = level_key(cell)
-    return math.nan if not key or key in missing else _OUTSIDE
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _text(cell: Any) -> str:
-    if cell is None or cell != cell:
-        return ""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+    suspect = ~np.isnan(values).all(axis=0) & ~np.isfinite(values).any(axis=0)
+    return tuple(name for name, wrong in zip(contract.features, np.atleast_1d(suspect), strict=True) if wrong)

@@ -1,7 +1,7 @@
 """Images: a folder with one subfolder of PNG files for each label, or one NumPy archive.
 
-The folder's names are the labels, and every file is taken as one patient; patients with several images need the archive,
-which has room for patient ids. The archive (``numpy.savez``, never pickle) holds
+The folder's names are the labels, and every file is taken as one patient; patients with several images need the
+archive, which has room for patient ids. The archive (``numpy.savez``, never pickle) holds
 
     images        (n, height, width) or (n, height, width, channels), numbers
     labels        (n,) or (n, 1)
@@ -131,7 +131,9 @@ class ImageArchive:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, after checking the names."""
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with zipfile.ZipFile(self.path):  # NumPy would also read a lone array, and a pickle
+                archive = np.load(self.path, allow_pickle=False)
+            with archive:
                 self._check(archive.files)
                 return {name: archive[name] for name in archive.files}
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:

@@ -1,9 +1,9 @@
 """Which patients train and which are held out, and one hospital's data ready for a study.
 
 By default a patient is held out when a keyed hash of the patient id, read as a fraction of its range, lies below
-``test_fraction``. The hash is BLAKE2b (RFC 7693, https://www.rfc-editor.org/rfc/rfc7693) with a key from the study's seed, so
-the answer depends on nothing but seed and id: not on other rows, their order, or the hospital. The share held out is
-therefore ``test_fraction`` on average, not exactly. Rows of one patient never part.
+``test_fraction``. The hash is BLAKE2b (RFC 7693, https://www.rfc-editor.org/rfc/rfc7693) with a key from the study's
+seed, so the answer depends on nothing but seed and id: not on other rows, their order, or the hospital. The share held
+out is therefore ``test_fraction`` on average, not exactly. Rows of one patient never part.
 
 A study may name a column that says ``train`` or ``test`` instead; validation rows count as ``train``.
 """
@@ -50,8 +50,8 @@ class SiteData:
 def site_data(contract: DataContract, raw: RawData, name: str, seed: int) -> SiteData:
     """Check and split one hospital's data.
 
-    A hospital may have no held-out patient: with few patients that is chance, and evaluation is over all hospitals. It must
-    have one to train on.
+    A hospital may have no held-out patient: with few patients that is chance, and evaluation is over all hospitals. It
+    must have one to train on.
 
     name: of the hospital.
     seed: of the study.
@@ -68,7 +68,8 @@ def site_data(contract: DataContract, raw: RawData, name: str, seed: int) -> Sit
         advice = f"Column {contract.split_column!r} says test in every row: leave the site out."
     if held_out.all():
         raise DataError(
-            f"{name}: expected a patient to train on. Received: {examples.patient_count} patient(s), all held out. {advice}"
+            f"{name}: expected a patient to train on. Received: {examples.patient_count} patient(s), all held out."
+            f" {advice}"
         )
     parts = {Part.TRAINING: examples.take(~held_out), Part.HELD_OUT: examples.take(held_out)}
     return SiteData(name, parts, conformed.findings)
@@ -102,13 +103,13 @@ def marked_held_out(marks: NDArray[np.str_], patients: NDArray[np.str_], column:
     unclear = int((~held_out & ~np.isin(words, _TRAIN)).sum())
     if unclear:
         raise DataError(
-            f"{source}: column {column!r}: expected train or test (val counts as train). Received: {unclear} row(s) that say"
-            " neither. Mend the column, or take split_column out of the study to split by keyed hash."
+            f"{source}: column {column!r}: expected train or test (val counts as train). Received: {unclear} row(s)"
+            " that say neither. Mend the column, or take split_column out of the study to split by keyed hash."
         )
     both = len(np.intersect1d(patients[held_out], patients[~held_out]))
     if both:
         raise DataError(
-            f"{source}: column {column!r}: expected each patient in one part. Received: {both} patient(s) in both train and"
-            " test. Mend the column, or take split_column out of the study to split by keyed hash."
+            f"{source}: column {column!r}: expected each patient in one part. Received: {both} patient(s) in both train"
+            " and test. Mend the column, or take split_column out of the study to split by keyed hash."
         )
     return held_out

@@ -1,8 +1,8 @@
 """Tables: CSV and Parquet.
 
-CSV (RFC 4180; comma, semicolon or tab, found in the header line) keeps every cell as the text that it is: guessing types
-would turn the code ``?`` or the level ``01`` into something else in one hospital and not in the next. Rows of uneven length
-are an error rather than missing cells. Parquet keeps its types.
+CSV (RFC 4180; comma, semicolon or tab, found in the header line) keeps every cell as the text that it is: guessed types
+would turn one column into numbers at one hospital and into text at the next. Rows of uneven length are an error rather
+than missing cells. Parquet keeps its types.
 """
 
 from __future__ import annotations
@@ -107,11 +107,14 @@ class ParquetTable:
 
 
 def _plain(series: Any) -> NDArray[Any]:
-    """Return a pandas column as a float or integer array where it is one, else as objects with None for a null."""
-    if series.dtype.kind in "iuf" and isinstance(series.dtype, np.dtype):
+    """Return a pandas column as numbers where it is numeric; else as objects: None, numbers, text for the rest."""
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iuf":
         return np.asarray(series)
-    cells = series.astype(object)
-    return np.array(cells.where(cells.notna(), None), dtype=object)
+    cells = [
+        None if null else cell if isinstance(cell, (str, int, float)) else str(cell)
+        for cell, null in zip(series.astype(object), series.isna(), strict=True)
+    ]
+    return np.array(cells, dtype=object)
 
 
 def _delimiter(header: str) -> str:

@@ -61,7 +61,7 @@ class Options:
     """
 
     architecture: Literal["image_cnn", "tabular_mlp"]
-    model: Any = Field(default_factory=dict, validate_default=True)
+    model: Annotated[Any, Field(validate_default=True)] = None
     local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
@@ -77,7 +77,7 @@ class Options:
         if kind is None or isinstance(value, kind):
             return value
         try:
-            return TypeAdapter(kind).validate_json(json.dumps(value))
+            return TypeAdapter(kind).validate_json(json.dumps({} if value is None else value))
         except ValidationError as error:
             raise nested(error, kind) from None
 

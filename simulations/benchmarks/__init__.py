@@ -1,0 +1,1 @@
+"""Measurements side by side with Flower's own simulation; ``make bench`` runs them."""
