@@ -18,6 +18,7 @@ from server.wording import (
     seconds_text,
     share_text,
 )
+from shared.schema import Column
 
 STAGE_NAMES = {"prepare": "preparation", "train": "training", "evaluate": "evaluation"}
 
@@ -144,18 +145,16 @@ def column_rows(outcome: Outcome) -> tuple[ColumnRow, ...]:
                 outside=f"{preparation.outside[encoding.name]:,}",
                 mean=number_text(encoding.center, 4) if number else "",
                 deviation=number_text(encoding.scale, 4) if number else "",
-                fill=_fill(number, encoding.levels, encoding.fill, missing),
+                fill=_fill(column, encoding.fill) if missing else "",
             )
         )
     return tuple(rows)
 
 
-def _fill(number: bool, levels: int, fill: float, missing: int) -> str:
-    if not missing:
-        return ""
-    if number:
+def _fill(column: Column, fill: float) -> str:
+    if column.type == "number":
         return f"median, {number_text(fill, 4)}"
-    return f"share, {fill:.3f}" if levels == 2 else "no level"
+    return f"share of {column.levels[1]}, {fill:.3f}" if len(column.levels) == 2 else "none of the levels"
 
 
 def image_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:

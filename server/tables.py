@@ -196,7 +196,7 @@ def home_rows(outcome: Outcome) -> tuple[HomeRow, ...]:
         cell = _cell(metric, together.metrics[metric])
         own = outcome.local_at_home.get(name)
         if own is None:
-            rows.append(HomeRow(name, f"{together.n:,}", Cell(UNDEFINED), cell, Cell(UNDEFINED), "cannot be compared"))
+            rows.append(HomeRow(name, f"{together.n:,}", Cell(UNDEFINED), cell, Cell(UNDEFINED), "not compared"))
             continue
         rows.append(
             HomeRow(
@@ -229,7 +229,7 @@ def _signed(metric: str, value: float) -> str:
 
 def _reading(metric: str, together: Judgement, own: Judgement) -> str:
     if math.isnan(together.metrics[metric].value - own.metrics[metric].value):
-        return "cannot be compared"
+        return "one class only: not defined" if together.classes else "not defined"
     if too_few(together):
         return "too few to tell"
     return {1: "clearly better together", -1: "clearly worse together", 0: "may be chance"}[

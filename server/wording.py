@@ -9,7 +9,7 @@ from typing import Literal
 
 from shared.metrics import Interval
 
-UNDEFINED = "–"  # noqa: RUF001 - an en dash, as tables print it
+UNDEFINED = "\N{EN DASH}"
 """Stands for a value that is not defined, such as the AUROC of patients who all belong to one class."""
 
 

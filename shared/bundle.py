@@ -140,7 +140,7 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
 
     Raises: OutputError if it cannot be written, or if ``folder`` holds something that is no bundle.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file():
+    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
             f"{folder}: expected an older bundle or nothing here. Move it away or choose another --output."
         )
@@ -171,15 +171,14 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
 
 def _replace(folder: Path, unfinished: Path, old: Path) -> None:
     """Move the finished folder into place; the older one stands aside until then, and comes back if that fails."""
-    if not folder.exists():
-        unfinished.rename(folder)
-        return
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
     try:
         unfinished.rename(folder)
     except OSError:
-        old.rename(folder)
+        if old.exists():
+            old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,6 +82,8 @@ def run(
     ] = False,
 ) -> None:
     """Run a study: data in, a judged model out.
+
+    STUDY is a study file, or the name of a shipped study (see `consilium-simulate list`).
 
     Leaves metrics.json, report.html, model/, checkpoint/ and run.log in the output folder.
 
@@ -163,7 +164,13 @@ def fetch(
 
     if name not in DATASETS:
         raise DataError(f"no data set {name!r}. {nearest(name, DATASETS)}")
-    print(download(DATASETS[name], to))
+
+    def show(file: str, received: int, expected: int) -> None:
+        end = "\n" if received >= expected else "\r"
+        print(f"{file}  {received:,} of {expected:,} bytes", end=end, file=sys.stderr, flush=True)
+
+    folder = download(DATASETS[name], to, progress=show)
+    print(f"{folder}: complete, SHA-256 checked")
 
 
 @study_app.command("new")
@@ -219,8 +226,13 @@ def _run(
     study: Study = load_study(_shipped().get(study_name, Path(study_name)), settings)
     hospitals: Hospitals = hospitals_of(study, data_dir, data, site_paths)
     folder = folders.choose(study, output, resume)
-    with LiveLine(study.method.rounds) as display:
-        return run_simulation(study, hospitals, folder, resume, display), folder
+    try:
+        with LiveLine(study.method.rounds) as display:
+            return run_simulation(study, hospitals, folder, resume, display), folder
+    except KeyboardInterrupt:
+        again = f"--output {folder} --resume"
+        print(f"interrupted: what is finished is in {folder / 'checkpoint'}; go on with {again}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _summarise(outcome: Outcome, folder: Path) -> None:
@@ -234,7 +246,9 @@ def _summarise(outcome: Outcome, folder: Path) -> None:
         return [interval, *(f"{metric.value:.3f}" for metric in others)]
 
     main, *others = (name.replace("_", " ") for name in outcome.federated.metrics)
-    table = Table("", f"{main} (95 %)", *others, title=f"On all {outcome.federated.n} held-out rows", title_justify="left")
+    table = Table(
+        "", f"{main} (95 %)", *others, title=f"On all {outcome.federated.n} held-out rows", title_justify="left"
+    )
     table.add_row("together", *cells(outcome.federated), style="bold")
     if outcome.pooled:
         table.add_row("pooled", *cells(outcome.pooled))
@@ -256,16 +270,12 @@ def main() -> None:
 
     from shared.errors import ConsiliumError
 
-    guarded: Callable[[], None] = app
     try:
         require_one_root()
-        guarded()
+        app()
     except ConsiliumError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted. What was finished is in the checkpoint: go on with --resume.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

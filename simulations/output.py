@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,8 +75,12 @@ def claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             what = "holds a run already: go on with --resume" if mark.exists() else "exists and is not a run's folder"
             raise OutputError(f"{folder}: {what}, or choose another --output.")
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(mark, json.dumps(dict(identity), indent=2))
+        # Made beside and renamed into place, so that a folder that exists always says whose it is.
+        beside = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(beside, ignore_errors=True)
+        (beside / CHECKPOINT).mkdir(parents=True)
+        (beside / CHECKPOINT / _IDENTITY).write_text(json.dumps(dict(identity), indent=2), encoding="utf-8")
+        beside.replace(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}. Choose another --output.") from None
 

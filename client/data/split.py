@@ -23,8 +23,9 @@ from shared.errors import DataError
 from shared.examples import Examples, Part
 from shared.schema import DataContract
 
-_TRAIN = ("train", "training", "val", "valid", "validation")
-_TEST = ("test", "testing")
+TRAIN_WORDS = ("train", "training", "val", "valid", "validation")
+TEST_WORDS = ("test", "testing")
+"""What a split column may say, in small letters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +100,8 @@ def marked_held_out(marks: NDArray[np.str_], patients: NDArray[np.str_], column:
     Raises: DataError if a mark is neither train nor test, or a patient stands in both parts.
     """
     words = np.char.lower(marks)
-    held_out = np.isin(words, _TEST)
-    unclear = int((~held_out & ~np.isin(words, _TRAIN)).sum())
+    held_out = np.isin(words, TEST_WORDS)
+    unclear = int((~held_out & ~np.isin(words, TRAIN_WORDS)).sum())
     if unclear:
         raise DataError(
             f"{source}: column {column!r}: expected train or test (val counts as train). Received: {unclear} row(s)"

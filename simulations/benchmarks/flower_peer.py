@@ -121,7 +121,13 @@ def _simulate(client: Any, start: list[NDArray[Any]], rounds: int) -> tuple[floa
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=work.SITES, train_metrics_aggr_fn=earliest)
+        strategy = FedAvg(
+            fraction_evaluate=0.0,
+            # FedAvg counts the nodes before it waits for them: without this, round 1 has two clients.
+            min_train_nodes=work.SITES,
+            min_available_nodes=work.SITES,
+            train_metrics_aggr_fn=earliest,
+        )
         result = strategy.start(grid=grid, initial_arrays=ArrayRecord(start), num_rounds=rounds)
         run.last_round = time.time()
         run.first_client = float(result.train_metrics_clientapp[1]["began"])

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 
-def simulate(*arguments: str | Path, cwd: Path, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+def simulate(
+    *arguments: str | Path, cwd: Path, timeout_s: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Return the finished process; nothing is checked."""
     return subprocess.run(
         [*command(), *map(str, arguments)],

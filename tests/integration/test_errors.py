@@ -104,7 +104,9 @@ def test_an_empty_site_is_named(own: Path) -> None:
 def test_a_patient_in_both_parts_is_counted_never_named(own: Path) -> None:
     rows = ["patient,age,sick,part", "secret-7,30,0,train", "secret-7,31,1,test", "p3,40,1,train", "p4,50,0,test"]
     table(own, "bad.csv", rows)
-    message = refused(own, "own.toml", "--site", "south=bad.csv", "--site", "north=bad.csv", "--set", "data.split_column=part")
+    message = refused(
+        own, "own.toml", "--site", "south=bad.csv", "--site", "north=bad.csv", "--set", "data.split_column=part"
+    )
     assert "secret-7" not in message
     assert "1 patient" in message
 
@@ -112,14 +114,18 @@ def test_a_patient_in_both_parts_is_counted_never_named(own: Path) -> None:
 def test_resuming_in_another_studys_folder(own: Path) -> None:
     first = simulate("run", "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out", cwd=own)
     assert first.returncode == 0, first.stderr
-    message = refused(own, "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out", "--resume", "--rounds", "3")
+    message = refused(
+        own, "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out", "--resume", "--rounds", "3"
+    )
     assert "belongs to another run: digest" in message
 
 
 def test_a_used_folder_without_resume(own: Path) -> None:
     (own / "out").mkdir()
     table(own / "out", "precious.txt", ["keep me"])
-    assert "choose another --output" in refused(own, "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out")
+    assert "choose another --output" in refused(
+        own, "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out"
+    )
 
 
 def test_a_study_that_needs_keras_says_what_to_type(tmp_path: Path) -> None:

@@ -32,4 +32,6 @@ def test_every_key_is_in_the_page(part: type) -> None:
 
 
 def test_every_method_and_strategy_is_in_the_page() -> None:
-    assert [name for name in [*METHODS, *study.STRATEGIES] if f"`{name}`" not in PAGE and f'`"{name}"`' not in PAGE] == []
+    assert [
+        name for name in [*METHODS, *study.STRATEGIES] if f"`{name}`" not in PAGE and f'`"{name}"`' not in PAGE
+    ] == []

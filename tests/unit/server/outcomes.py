@@ -1,0 +1,124 @@
+"""Outcomes for tests, made by hand: two hospitals, three rounds, values that a test sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from server.outcome import Outcome, RoundRecord, SiteSummary
+from shared import metrics
+from shared.metrics import Interval, Judgement
+from shared.preparation import FeatureColumn, Preparation
+from shared.study import Study, parse_study
+
+Triple = tuple[float, float, float]
+
+LABELS: Mapping[str, dict[str, Any]] = {
+    "binary": {"type": "category", "levels": ["healthy", "ill"]},
+    "multiclass": {"type": "category", "levels": ["a", "b", "c"]},
+    "number": {"type": "number", "range": [0.0, 100.0], "unit": "mmHg"},
+}
+
+
+def study_of(task: str = "binary", **about: Any) -> Study:
+    """A study of age and sex; ``about`` replaces keys of the ``[study]`` part."""
+    columns = {
+        "age": {"type": "number", "range": [0.0, 120.0], "unit": "years", "description": "at admission"},
+        "sex": {"type": "category", "levels": ["female", "male"]},
+        "y": LABELS[task],
+    }
+    method: dict[str, Any] = {"name": "logistic-regression", "rounds": 3}
+    if task == "number":
+        method |= {"name": "neural", "options": {"architecture": "tabular_mlp"}}
+    raw = {
+        "study": {"name": "small", "question": "Who is ill?", "seed": 7, **about},
+        "data": {"kind": "table", "label": "y", "columns": columns},
+        "method": method,
+    }
+    return parse_study(raw, "test")
+
+
+def judgement(study: Study, n: int = 120, **values: Triple) -> Judgement:
+    """A judgement of n rows whose metrics are then set: ``auroc=(value, low, high)``."""
+    rng = np.random.default_rng(3)
+    if study.data.task == "number":
+        y = rng.uniform(0, 100, n)
+        made = metrics.judge(metrics.count_numbers(y + rng.normal(size=n), y, (0.0, 100.0), 1000), 100, rng)
+    else:
+        k = len(study.data.classes)
+        y = np.arange(n) % k
+        odds = metrics.log_odds(rng.normal(size=(n, k)) + 2 * np.eye(k)[y])
+        made = metrics.judge(metrics.count_classes(odds, y.astype(float), study.data.classes, 1000, 0.5), 100, rng)
+    changed = {name: Interval(*triple) for name, triple in values.items()}
+    return dataclasses.replace(made, metrics={**made.metrics, **changed})
+
+
+def preparation_of(study: Study) -> Preparation:
+    """Ten missing ages, three of them out of contract."""
+    return Preparation(
+        contract=study.data,
+        columns=(
+            FeatureColumn("age", levels=0, center=61.25, scale=12.5, fill=63.0, indicator=True),
+            FeatureColumn("sex", levels=2, center=0.0, scale=1.0, fill=0.5, indicator=False),
+        ),
+        image_mean=(),
+        image_deviation=(),
+        label_mean=50.0 if study.data.task == "number" else 0.0,
+        label_deviation=20.0 if study.data.task == "number" else 1.0,
+        rows=400,
+        missing={"age": 10, "sex": 0},
+        outside={"age": 3, "sex": 0},
+        class_rows=tuple(400 // len(study.data.classes) for _ in study.data.classes),
+    )
+
+
+def record(stage: str, number: int, dropped: Mapping[str, str] | None = None, loss: float | None = None) -> RoundRecord:
+    """One exchange of hospitals north and south."""
+    dropped = dropped or {}
+    return RoundRecord(
+        stage=stage,
+        round=number,
+        measurements={} if loss is None else {"loss": loss},
+        seconds=0.5,
+        contributors=tuple(site for site in ("north", "south") if site not in dropped),
+        dropped=dropped,
+        noted={},
+        bytes_up=1000,
+        bytes_down=200,
+    )
+
+
+def outcome_of(task: str = "binary", study: Study | None = None, **changes: Any) -> Outcome:
+    """An outcome in which together is a little better than each hospital alone, and like pooled."""
+    study = study or study_of(task)
+    weights = {"coef": np.array([[0.5, -1.0, 2.0]]), "intercept": np.array([0.25])}
+    counts = tuple(200 // len(study.data.classes) for _ in study.data.classes)
+    history = (
+        record("prepare", 1),
+        record("train", 1, loss=0.7),
+        record("train", 2, {"south": "no-reply"}, loss=0.5),
+        record("train", 3, loss=0.4),
+        record("evaluate", 1),
+    )
+    outcome = Outcome(
+        study=study,
+        sites=tuple(SiteSummary(name, 260, 260, 200, 60, counts, {"age": 3}) for name in ("north", "south")),
+        preparation=preparation_of(study),
+        weights=weights,
+        history=history,
+        federated=judgement(study),
+        subgroups={},
+        per_site={name: judgement(study, 60) for name in ("north", "south")},
+        pooled=judgement(study),
+        local={name: judgement(study) for name in ("north", "south")},
+        local_at_home={name: judgement(study, 60) for name in ("north", "south")},
+        attributions=("Data by A. Author, CC BY 4.0.",),
+        description="A small model.",
+        seconds_total=12.5,
+        peak_memory_bytes=250_000_000,
+        versions={"consilium": "0.1.0"},
+    )
+    return dataclasses.replace(outcome, **changes)

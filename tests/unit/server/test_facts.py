@@ -1,0 +1,68 @@
+"""Who brought what, who was missing, how columns were prepared."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from server import facts
+from server.tables import Cell
+from tests.unit.server.outcomes import outcome_of, record
+
+
+def test_hospitals_are_listed_and_added_up() -> None:
+    north, _south, everyone = facts.site_rows(outcome_of())
+    assert (north.patients, north.training, north.held_out, north.outside) == ("260", "200", "60", "3 (age 3)")
+    assert north.classes == (Cell("100", "50.0 %"), Cell("100", "50.0 %"))
+    assert (everyone.name, everyone.patients, everyone.outside) == ("All", "520", "6")
+    assert [row.rounds for row in facts.site_rows(outcome_of())] == ["3 of 3", "2 of 3", ""]
+
+
+def test_a_single_hospital_needs_no_total() -> None:
+    assert len(facts.site_rows(outcome_of(sites=outcome_of().sites[:1]))) == 1
+
+
+def test_absences_are_gathered_by_hospital_stage_and_code() -> None:
+    history = (
+        record("prepare", 1),
+        record("train", 1, {"south": "no-reply"}),
+        record("train", 2, {"south": "no-reply", "north": "not-finite"}),
+        record("train", 3, {"south": "late"}),
+        dataclasses.replace(record("evaluate", 1), noted={"north": "replied-twice"}),
+    )
+    assert [(row.site, row.stage, row.rounds, row.code, row.counted) for row in facts.absences(history)] == [
+        ("south", "training", "1 to 2", "no-reply", False),
+        ("north", "training", "2", "not-finite", False),
+        ("south", "training", "3", "late", False),
+        ("north", "evaluation", "1", "replied-twice", True),
+    ]
+
+
+def test_columns_say_contract_missing_and_scale() -> None:
+    age, sex = facts.column_rows(outcome_of())
+    assert dataclasses.astuple(age) == (
+        "age",
+        "at admission",
+        "0 to 120 years",
+        "10",
+        "2.5 %",
+        "3",
+        "61.25",
+        "12.50",
+        "median, 63.00",
+    )
+    assert (sex.contract, sex.missing, sex.missing_share, sex.mean, sex.fill) == (
+        "one of female, male",
+        "0",
+        "",
+        "",
+        "",
+    )
+
+
+def test_the_run_is_described_with_its_options() -> None:
+    found = dict(facts.run_facts(outcome_of()))
+    assert found["Method"] == "logistic-regression (max_iter = 1, C = 1.0)"
+    assert found["Server strategy"] == "FedAvg"
+    assert found["Training rounds"] == "3 of 3 planned"
+    assert found["Sent by the hospitals"] == "5.0 kB"
+    assert found["Versions"] == "consilium 0.1.0"

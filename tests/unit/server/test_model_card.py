@@ -1,0 +1,54 @@
+"""The model card says what the model is for and where it ends, and a study cannot write markup into it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from server.model_card import model_card
+from tests.unit.server.outcomes import judgement, outcome_of, study_of
+
+
+def test_the_card_has_its_parts_in_order() -> None:
+    titles = [line[3:] for line in model_card(outcome_of()).splitlines() if line.startswith("## ")]
+    assert titles == ["Intended use", "Data", "Method", "Results", "Limits", "Attribution", "Provenance"]
+
+
+def test_the_card_names_question_data_result_and_digest() -> None:
+    study = study_of()
+    outcome = outcome_of(federated=judgement(study, auroc=(0.912, 0.871, 0.953)))
+    card = model_card(outcome)
+    assert "The question: Who is ill?" in card
+    assert "2 hospitals, 520 patients, 520 rows; 400 rows trained the model and 120 were held out" in card
+    assert "Training rows by class: healthy 200 (50.0 %), ill 200 (50.0 %)." in card
+    assert "| AUROC | 0.912 (0.871 to 0.953) |" in card
+    assert "Data by A. Author, CC BY 4.0." in card
+    assert study.digest in card
+
+
+def test_the_card_refuses_clinical_use_and_privacy_claims() -> None:
+    card = model_card(outcome_of())
+    assert "not a medical device" in card
+    assert "no privacy guarantee" in card
+
+
+def test_errors_of_a_number_carry_the_unit() -> None:
+    card = model_card(outcome_of("number"))
+    assert "| Mean absolute error (mmHg) |" in card
+    assert "predicts the number y (mmHg)" in card
+
+
+def test_a_study_cannot_write_markup() -> None:
+    study = study_of(question="# Is <b>it</b> | [so](x)\n\n## really `a`?")
+    card = model_card(outcome_of(study=study))
+    assert "\\# Is \\<b\\>it\\</b\\> \\| \\[so\\](x) \\#\\# really \\`a\\`?" in card
+    assert [line for line in card.splitlines() if line.startswith("#")][1] == "## Intended use"
+
+
+def test_hospitals_with_one_class_are_named() -> None:
+    outcome = outcome_of()
+    sites = (outcome.sites[0], dataclasses.replace(outcome.sites[1], class_rows=(200, 0)))
+    assert "One class only among the training rows: south." in model_card(outcome_of(sites=sites))
+
+
+def test_subgroups_that_were_not_judged_are_a_limit() -> None:
+    assert "Not judged by subgroup" in model_card(outcome_of())

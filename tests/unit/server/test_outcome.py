@@ -1,0 +1,72 @@
+"""metrics.json: stable, documented, and valid JSON whatever is undefined."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.outcome import metrics_of
+from tests.unit.server.outcomes import judgement, outcome_of, study_of
+
+PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+def keys_of(value: Any, path: str = "") -> Iterator[str]:
+    """Yield every dotted key below ``value``, leaving out names that the study or a hospital chose."""
+    chosen = {"sites", "local", "local_at_home", "per_site", "subgroups", "dropped", "noted", "out_of_contract"}
+    if path in {"dropped", "noted", "out_of_contract", "versions", "intervals", "history.dropped"}:
+        return
+    if isinstance(value, list):
+        for item in value[:1]:
+            yield from keys_of(item, path)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if path in chosen:
+                yield from keys_of(inner, path)
+            else:
+                yield f"{path}.{key}" if path else key
+                yield from keys_of(inner, f"{path}.{key}" if path else key)
+
+
+@pytest.mark.parametrize("task", ["binary", "number"])
+def test_every_key_is_documented(task: str) -> None:
+    keys = {key.rsplit(".", 1)[-1] for key in keys_of(metrics_of(outcome_of(task)))}
+    assert [key for key in sorted(keys) if f"`{key}`" not in PAGE] == []
+
+
+def test_the_keys_are_those_that_readers_rely_on() -> None:
+    promised = (
+        "study digest method sites rounds_completed federated pooled local per_site history bytes_up bytes_down"
+        " seconds_total seconds_rounds peak_memory_bytes versions"
+    )
+    assert set(promised.split()) <= metrics_of(outcome_of()).keys()
+    classes = {"auroc", "average_precision", "accuracy", "brier", "log_loss", "n"}
+    assert classes == metrics_of(outcome_of())["federated"].keys()
+    assert {"mae", "rmse", "r2", "n"} == metrics_of(outcome_of("number"))["federated"].keys()
+
+
+def test_sums_over_exchanges_and_rounds_are_right() -> None:
+    """Five exchanges of half a second, 1000 bytes up and 200 down; south missed one of three training rounds."""
+    found = metrics_of(outcome_of())
+    assert (5000, 1000, 2.5) == (found["bytes_up"], found["bytes_down"], found["seconds_rounds"])
+    assert found["rounds_completed"] == 3
+    assert {"patients": 260, "rows": 260, "contributed_rounds": 2} == found["sites"]["south"]
+    assert found["dropped"] == {"train 2": {"south": "no-reply"}}
+    assert [0.7, 0.5, 0.4] == [line["loss"] for line in found["history"]]
+    assert found["history"][1]["contributors"] == ["north"]
+
+
+def test_what_is_undefined_is_null_and_never_nan() -> None:
+    study = study_of()
+    undefined = judgement(study, auroc=(math.nan, math.nan, math.nan))
+    found = metrics_of(outcome_of(study=study, federated=undefined, pooled=None, local={}))
+    text = json.dumps(found, allow_nan=False)
+    assert found["federated"]["auroc"] is None
+    assert found["intervals"]["auroc"] == [None, None]
+    assert found["pooled"] is None
+    assert "NaN" not in text

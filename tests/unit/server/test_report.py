@@ -1,0 +1,169 @@
+"""The report: whole, escaped, self-contained, and written in one step."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.report import render, write_report
+from shared import metrics
+from shared.errors import OutputError
+from tests.unit.server.outcomes import judgement, outcome_of, study_of
+
+HOSTILE = '<script>alert("x")</script>'
+VOID = {"meta", "br", "wbr", "circle", "line", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """Texts, headings and identifiers of a page; remembers elements that were not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        values = dict(attrs)
+        self.ids += [values["id"]] if values.get("id") else []  # type: ignore[list-item]
+        self.links += [str(values[name]) for name in ("href", "src", "xlink:href") if name in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+OUTCOMES: dict[str, dict[str, Any]] = {
+    "binary": {},
+    "multiclass": {"task": "multiclass"},
+    "number": {"task": "number"},
+    "nothing compared": {"local": {}, "local_at_home": {}, "pooled": None},
+    "nothing at home": {"per_site": {}, "local_at_home": {}},
+    "no loss, no round": {"history": ()},
+    "subgroups": {"subgroups": {"sex=female": judgement(study_of()), "sex=male": judgement(study_of(), 5)}},
+    "nothing held out": {
+        "federated": metrics.judge(
+            metrics.count_classes(np.zeros((0, 2)), np.zeros(0), ("healthy", "ill"), 1000, 0.5),
+            100,
+            np.random.default_rng(0),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_every_kind_of_outcome_gives_a_sound_page(name: str) -> None:
+    page = Page(render(outcome_of(**OUTCOMES[name])))
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
+    assert page.tags["h1"] == 1
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b|\{\{|Undefined", page.text)
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_page_needs_no_network_and_runs_no_script(name: str) -> None:
+    text = render(outcome_of(**OUTCOMES[name]))
+    page = Page(text)
+    assert page.tags.keys().isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base"})
+    assert all(link.startswith("#") for link in page.links)
+    assert not re.search(r"@import|url\((?!#)|\bon[a-z]+=", text)
+    assert "default-src 'none'" in text
+
+
+def test_texts_of_the_study_are_escaped() -> None:
+    outcome = outcome_of(study=study_of(question=f"Is it {HOSTILE}?"))
+    sites = tuple(dataclasses.replace(site, name=HOSTILE, notes=(HOSTILE,)) for site in outcome.sites)
+    local = {HOSTILE: outcome.pooled, f"{HOSTILE}2": outcome.pooled}
+    hostile = dataclasses.replace(
+        outcome, sites=sites, local=local, attributions=(HOSTILE,), description=HOSTILE, versions={HOSTILE: HOSTILE}
+    )
+    text = render(hostile)
+    assert "<script" not in text
+    assert f"Is it {HOSTILE}?" in Page(text).text
+
+
+def test_the_page_holds_what_a_reader_looks_for() -> None:
+    study = study_of()
+    text = Page(render(outcome_of(federated=judgement(study, auroc=(0.912, 0.871, 0.953))))).text
+    for wanted in (
+        "Who is ill?",
+        "Is it worth training together?",
+        "0.912 0.871 to 0.953",
+        "north alone",
+        "Pooled",
+        "At home",
+        "the hospital did not answer",
+        "Sensitivity",
+        "0 to 120 years",
+        "Do not read this run as private.",
+        "not a medical device",
+        "Data by A. Author, CC BY 4.0.",
+        study.digest,
+    ):
+        assert wanted in text
+
+
+def test_a_number_has_no_roc_and_no_confusion_table() -> None:
+    text = Page(render(outcome_of("number"))).text
+    assert "Predicted and observed." in text
+    assert "ROC." not in text
+    assert "True class" not in text
+
+
+def test_the_threshold_is_stated() -> None:
+    assert "at the threshold 0.5" in Page(render(outcome_of())).text
+
+
+def test_the_same_outcome_gives_the_same_bytes() -> None:
+    outcome = outcome_of()
+    assert render(outcome) == render(outcome)
+
+
+def test_a_report_replaces_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write_report(outcome_of(), path)
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_full_disk_leaves_the_report_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(*_args: object, **_kwargs: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match=r"report\.html: the report cannot be written: No space left on device"):
+        write_report(outcome_of(), path)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,158 @@
+"""The answer follows from numbers and intervals: right for good, bad, undefined and missing results."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from server.verdict import apart, gain, majority_share, too_few, verdict_of
+from shared.metrics import Interval
+from tests.unit.server.outcomes import Triple, judgement, outcome_of, record, study_of
+
+STUDY = study_of()
+HIGH, MIDDLE, LOW = (0.95, 0.93, 0.97), (0.85, 0.82, 0.88), (0.70, 0.65, 0.75)
+UNDEFINED = (math.nan, math.nan, math.nan)
+
+
+def verdict(together: Triple, north: Triple, south: Triple, pooled: Triple | None = None):  # type: ignore[no-untyped-def]
+    return verdict_of(
+        outcome_of(
+            federated=judgement(STUDY, auroc=together),
+            local={"north": judgement(STUDY, auroc=north), "south": judgement(STUDY, auroc=south)},
+            pooled=judgement(STUDY, auroc=pooled) if pooled else None,
+        )
+    )
+
+
+def test_a_gain_is_the_difference_with_the_root_of_summed_squares() -> None:
+    """0.9 (0.86 to 0.93) less 0.8 (0.77 to 0.83): from 0.1 - sqrt(0.04**2 + 0.03**2) to 0.1 + sqrt(2 * 0.03**2)."""
+    found = gain("auroc", Interval(0.9, 0.86, 0.93), Interval(0.8, 0.77, 0.83))
+    assert (0.1, 0.05, 0.1 + 0.03 * math.sqrt(2)) == pytest.approx(dataclasses.astuple(found))
+
+
+def test_a_smaller_error_is_a_gain() -> None:
+    found = gain("mae", Interval(4.0, 3.0, 5.0), Interval(10.0, 9.0, 11.0))
+    assert (6.0, 6 - math.sqrt(2), 6 + math.sqrt(2)) == pytest.approx(dataclasses.astuple(found))
+
+
+@pytest.mark.parametrize(("other", "sign"), [(LOW, 1), (HIGH, 0), ((0.99, 0.985, 0.995), -1), (UNDEFINED, 0)])
+def test_models_are_apart_where_the_interval_of_the_gain_excludes_zero(other: Triple, sign: int) -> None:
+    assert apart("auroc", judgement(STUDY, auroc=HIGH), judgement(STUDY, auroc=other)) == sign
+
+
+def test_nine_rows_tell_no_models_apart() -> None:
+    perfect, poor = judgement(STUDY, 9, auroc=(1.0, 1.0, 1.0)), judgement(STUDY, 9, auroc=(0.5, 0.4, 0.6))
+    assert too_few(perfect)
+    assert apart("auroc", perfect, poor) == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "n", "few"), [("multiclass", 14, True), ("multiclass", 15, False), ("number", 19, True)]
+)
+def test_how_many_rows_are_too_few(task: str, n: int, few: bool) -> None:
+    assert too_few(judgement(study_of(task), n)) is few
+
+
+def test_yes_needs_every_hospital_to_gain_clearly() -> None:
+    found = verdict(HIGH, MIDDLE, LOW)
+    assert found.tone == "yes"
+    assert found.answer.startswith("Yes: on these data")
+
+
+def test_one_unclear_hospital_makes_it_some() -> None:
+    found = verdict(HIGH, HIGH, LOW)
+    assert found.tone == "mixed"
+    assert "clearly better than the own models of 1 of 2 hospitals; against the others" in found.answer
+    assert any("Against 1 hospital, the difference may be chance" in reason for reason in found.reasons)
+
+
+def test_better_for_one_and_worse_for_another_is_said() -> None:
+    found = verdict(MIDDLE, HIGH, LOW)
+    assert found.tone == "mixed"
+    assert found.answer.endswith("of 1 of 2 hospitals, and clearly worse than those of 1.")
+
+
+def test_only_worse_is_no() -> None:
+    found = verdict(MIDDLE, HIGH, MIDDLE)
+    assert found.tone == "no"
+    assert "clearly worse than the own models of 1 of 2 hospitals" in found.answer
+
+
+def test_differences_that_may_be_chance_are_not_shown_rather_than_absent() -> None:
+    found = verdict(MIDDLE, MIDDLE, MIDDLE)
+    assert (found.tone, found.answer[:10]) == ("open", "Not shown:")
+
+
+def test_a_model_no_better_than_guessing_is_never_worth_it() -> None:
+    """Clearly better than both hospitals, but its own interval holds 0.5."""
+    found = verdict((0.55, 0.49, 0.61), (0.30, 0.25, 0.35), (0.30, 0.25, 0.35))
+    assert found.tone == "no"
+    assert "not shown to be better than guessing (AUROC 0.5)" in found.answer
+
+
+def test_a_loss_against_pooling_is_said_with_its_size() -> None:
+    found = verdict(MIDDLE, LOW, LOW, pooled=HIGH)
+    assert any("costs 0.100 of AUROC" in reason for reason in found.reasons)
+
+
+def test_no_clear_loss_against_pooling_is_not_called_no_loss() -> None:
+    found = verdict(HIGH, LOW, LOW, pooled=(0.96, 0.94, 0.98))
+    assert any("show no clear loss" in reason and "0.010 away" in reason for reason in found.reasons)
+
+
+def test_without_comparisons_the_run_cannot_tell() -> None:
+    found = verdict_of(outcome_of(local={}, local_at_home={}, pooled=None))
+    assert found.tone == "open"
+    assert "compared with nothing else" in found.answer
+    assert len(found.reasons) == 1
+
+
+def test_held_out_rows_of_one_class_cannot_be_judged() -> None:
+    found = verdict_of(outcome_of(federated=judgement(STUDY, auroc=UNDEFINED)))
+    assert (found.tone, found.cautions) == ("open", ())
+    assert "all belong to one class" in found.reasons[0]
+
+
+def test_lower_errors_are_better() -> None:
+    study = study_of("number")
+    alone = judgement(study, mae=(10.0, 9.0, 11.0))
+    found = verdict_of(
+        outcome_of("number", federated=judgement(study, mae=(4.0, 3.5, 4.5)), local={"north": alone, "south": alone})
+    )
+    assert found.tone == "yes"
+    assert "reach mean absolute error 10.0 mmHg" in found.reasons[1]
+
+
+def test_a_number_no_better_than_its_mean_is_said() -> None:
+    study = study_of("number")
+    found = verdict_of(outcome_of("number", federated=judgement(study, r2=(-0.2, -0.4, 0.1))))
+    assert found.tone == "no"
+    assert "predicting the mean for everybody" in found.answer
+
+
+def test_several_classes_are_judged_by_their_mean() -> None:
+    found = verdict_of(outcome_of("multiclass"))
+    assert "the mean AUROC of 3 classes" in found.reasons[0]
+
+
+def test_the_reader_is_warned_of_what_limits_the_answer() -> None:
+    outcome = outcome_of(federated=judgement(STUDY, 80, auroc=HIGH), history=(record("train", 1, {"south": "late"}),))
+    cautions = " ".join(verdict_of(outcome).cautions)
+    assert "not all judged on the same patients" in cautions
+    assert "Only 80 patients were held out" in cautions
+    assert "In 1 of 1 training round, at least one hospital was missing" in cautions
+
+
+def test_several_rows_of_one_patient_are_said_to_narrow_intervals() -> None:
+    outcome = outcome_of()
+    sites = (dataclasses.replace(outcome.sites[0], rows=300), outcome.sites[1])
+    assert "too narrow" in verdict_of(outcome_of(sites=sites)).cautions[-1]
+
+
+def test_the_majority_is_what_accuracy_must_beat() -> None:
+    """30 healthy and 10 ill: calling everyone healthy is right in 3 of 4."""
+    found = dataclasses.replace(judgement(STUDY), confusion=np.array([[20.0, 10.0], [5.0, 5.0]]))
+    assert ("healthy", 0.75) == majority_share(found)
