@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from server.outcome import Outcome, RoundRecord
 from server.tables import Cell
@@ -195,4 +196,15 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
 
 def _options(options: object) -> str:
     known = dataclasses.asdict(options) if dataclasses.is_dataclass(options) and not isinstance(options, type) else {}
-    return f" ({', '.join(f'{name} = {value}' for name, value in known.items())})" if known else ""
+    return f" ({', '.join(_settings(known))})" if known else ""
+
+
+def _settings(options: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return ``name = value`` for each option; those of a part are called ``part.name``."""
+    settings: list[str] = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            settings += _settings(value, f"{prefix}{name}.")
+        else:
+            settings.append(f"{prefix}{name} = {list(value) if isinstance(value, tuple) else value}")
+    return settings

@@ -97,6 +97,8 @@ def _data(outcome: Outcome) -> Section:
         counts = zip(data.classes, preparation.class_rows, strict=True)
         shares = ", ".join(f"{name} {count:,} ({share_text(count, whole)})" for name, count in counts)
         points.append(f"Training rows by class: {shares}.")
+    if data.images:
+        return Section("Data", points=tuple(points))
     outside, missing = sum(preparation.outside.values()), sum(preparation.missing.values())
     points.append(
         f"{plural(missing, 'value')} of the training rows were missing, {outside:,} of them because they lay outside"

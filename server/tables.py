@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.charts import area, line_style, wilson
+from server.gain import apart, gain, too_few
 from server.outcome import Outcome
-from server.verdict import apart, gain, label_unit, main_metric, too_few
+from server.verdict import label_unit, main_metric
 from server.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
 from shared.metrics import Interval, Judgement
 

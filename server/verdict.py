@@ -1,32 +1,27 @@
 """Is it worth training together? The answer, derived from the numbers and their intervals and from nothing else.
 
-Two models are told apart by the 95 % interval of their difference, made from the two intervals as if they were
-independent (Zou and Donner 2008, "Construction of confidence limits about effect measures", Statistics in Medicine
-27:1693-1702). That is cautious: both models are judged on the same patients, which makes the true interval narrower,
-but sums over patients do not say by how much. So the answer is "not shown", never "no difference".
+A difference counts only where chance is an unlikely reason for it (``server/gain.py``). Where it may be chance the
+answer is "not shown", never "no difference".
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from server import wording
+from server.gain import Comparison, apart, compare, gain, too_few
 from server.outcome import Outcome
 from server.wording import METRIC_WORDS, interval_text, plural, value_text
-from shared.metrics import Interval, Judgement
+from shared.metrics import Judgement
 
 GUESSING = {"auroc": 0.5, "r2": 0.0}
 """What a model reaches that knows nothing about the patient."""
 
 FEW_ROWS = 100
 """Below this many held-out rows the reader is told that intervals are wide."""
-
-_FEWEST_NUMBERS, _FEWEST_OF_CLASS = 20, 5
-"""Below these, resampling gives no trustworthy interval: a perfect ranking of nine rows has the interval 1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +40,6 @@ class Verdict:
     cautions: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The model trained together against models trained alone, by one metric.
-
-    better, worse: names of those that it is clearly better and clearly worse than.
-    unclear: names of those from which its difference may be chance.
-    """
-
-    better: tuple[str, ...]
-    worse: tuple[str, ...]
-    unclear: tuple[str, ...]
-
-    @property
-    def compared(self) -> int:
-        """Number of models compared."""
-        return len(self.better) + len(self.worse) + len(self.unclear)
-
-
 def main_metric(outcome: Outcome) -> str:
     """Return the metric that the answer rests on: AUROC for classes, mean absolute error for a number."""
     return "mae" if outcome.study.data.task == "number" else "auroc"
@@ -71,47 +48,6 @@ def main_metric(outcome: Outcome) -> str:
 def label_unit(outcome: Outcome, metric: str) -> str:
     """Return the unit of a metric's values, empty for shares."""
     return outcome.study.data.columns[outcome.study.data.label].unit if metric in ("mae", "rmse") else ""
-
-
-def gain(metric: str, together: Interval, other: Interval) -> Interval:
-    """Return by how much ``together`` is better than ``other``, with a 95 % interval; NaN where either is undefined."""
-    a, b = (together, other) if METRIC_WORDS[metric].better > 0 else (_mirrored(together), _mirrored(other))
-    value = a.value - b.value
-    low = value - math.hypot(a.value - a.low, b.high - b.value)
-    high = value + math.hypot(a.high - a.value, b.value - b.low)
-    return Interval(value, low, high)
-
-
-def _mirrored(interval: Interval) -> Interval:
-    return Interval(-interval.value, -interval.high, -interval.low)
-
-
-def too_few(judgement: Judgement) -> bool:
-    """Whether there are too few rows (of one class) for an interval to be trusted."""
-    if not judgement.classes:
-        return judgement.n < _FEWEST_NUMBERS
-    if len(judgement.classes) == 2:
-        return bool(judgement.confusion.sum(axis=1).min() < _FEWEST_OF_CLASS)
-    return judgement.n < _FEWEST_OF_CLASS * len(judgement.classes)
-
-
-def apart(metric: str, together: Judgement, other: Judgement) -> Literal[-1, 0, 1]:
-    """Return 1 if ``together`` is clearly better, -1 if clearly worse, 0 if that may be chance or is undefined."""
-    difference = gain(metric, together.metrics[metric], other.metrics[metric])
-    if too_few(together) or too_few(other) or math.isnan(difference.low) or math.isnan(difference.high):
-        return 0
-    return 1 if difference.low > 0 else -1 if difference.high < 0 else 0
-
-
-def compare(metric: str, together: Judgement, others: Mapping[str, Judgement]) -> Comparison:
-    """Compare the model trained together with every other one whose metric is defined."""
-    signs = {
-        name: apart(metric, together, other)
-        for name, other in others.items()
-        if not math.isnan(other.metrics[metric].value)
-    }
-    better, worse, unclear = (tuple(name for name, sign in signs.items() if sign == wanted) for wanted in (1, -1, 0))
-    return Comparison(better, worse, unclear)
 
 
 def verdict_of(outcome: Outcome) -> Verdict:
@@ -208,12 +144,16 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
     ]
     if comparison.unclear:
         ahead = sum((own - alone[name]) * words.better > 0 for name in comparison.unclear)
-        count = len(comparison.unclear)
-        sentences.append(
-            f"Against {plural(count, 'hospital')}, the difference may be chance; together has the better value in"
-            f" {ahead} of {'this 1' if count == 1 else f'these {count}'}."
-        )
+        sentences.append(_may_be_chance(comparison.unclear, ahead))
     return sentences
+
+
+def _may_be_chance(names: tuple[str, ...], ahead: int) -> str:
+    n = len(names)
+    if n == 1:
+        return f"Against {names[0]} the difference may be chance; together has {'the' if ahead else 'no'} better value."
+    whom = f"{', '.join(names[:-1])} and {names[-1]}" if n <= 3 else f"{n} hospitals"
+    return f"Against {whom} the difference may be chance; together has the better value in {ahead} of {n} cases."
 
 
 def _against_pooled(outcome: Outcome) -> list[str]:

@@ -4,9 +4,9 @@
     category    a few different texts, or a few different whole numbers that come again and again
     left out    dates, names, free text, and columns without values
 
-Missing codes are guessed from a list of usual words, and from usual numbers (0, -9, 999) that lie beyond Tukey's
-outer fences (Tukey 1977, "Exploratory Data Analysis": three interquartile ranges outside the quartiles) of all other
-values.
+Missing codes are guessed from a list of usual words, and from usual numbers (0, -9, 999) that lie outside all other
+values: beyond Tukey's fences of these (1.5 interquartile ranges outside the quartiles; Tukey 1977, "Exploratory Data
+Analysis"), and more than one interquartile range from the nearest.
 """
 
 from __future__ import annotations
@@ -127,15 +127,16 @@ def _numbers(numbers: dict[float, int], words: list[str], odd: int) -> Guess:
 
 
 def _far_out(code: float, numbers: Mapping[float, int]) -> bool:
-    """Whether a value lies beyond the outer fences of all others, and is the smallest or the largest."""
+    """Whether a value lies outside all others: beyond their fences, and far from the nearest."""
     rest = {value: count for value, count in numbers.items() if value != code}
     if code not in numbers or len(rest) < 2 or min(rest) < code < max(rest):
         return False
     values = np.array(sorted(rest))
     shares = np.cumsum([rest[value] for value in values]) / sum(rest.values())
     low, high = (float(values[np.searchsorted(shares, quarter)]) for quarter in (0.25, 0.75))
-    fence = 3 * (high - low)
-    return fence > 0 and not low - fence <= code <= high + fence
+    between = high - low
+    beyond = not low - 1.5 * between <= code <= high + 1.5 * between
+    return between > 0 and beyond and float(np.abs(values - code).min()) > between
 
 
 def rounded_outwards(low: float, high: float) -> tuple[float, float]:

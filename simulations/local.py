@@ -14,6 +14,7 @@ from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study
 from server.transport import Arrival, Transport
 from shared.errors import DataError
+from shared.examples import Part
 from shared.messages import ContributeRequest
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
@@ -83,6 +84,11 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
             problems.append(str(error))
     if problems:
         raise DataError("\n".join(problems))
+    if not any(len(site.parts[Part.HELD_OUT]) for site in data.values()):
+        raise DataError(
+            "no patient is held out at any site, so the model could not be judged. Bring more patients, or raise"
+            " [data] test_fraction."
+        )
     return Consortium(study, data)
 
 

@@ -23,6 +23,7 @@ from shared.examples import Examples
 from shared.schema import DataContract, level_key
 
 _LONGEST_ID = 200
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,10 @@ def _check_columns(contract: DataContract, raw: RawData, source: str) -> None:
         for name, role, standard in roles
         if _find(contract, raw, name, standard) not in raw.columns
     ]
+    if len(absent) > _MOST_NAMED:
+        absent[_MOST_NAMED:] = [
+            f"{source}: {len(absent) - _MOST_NAMED} more column(s) are absent. Is this the right file?"
+        ]
     if absent:
         raise DataError("\n".join(absent))
 

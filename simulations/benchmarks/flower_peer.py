@@ -16,18 +16,20 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulations.benchmarks import work
 from simulations.benchmarks.work import Timing
+
+Weights = list[NDArray[Any]]
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -65,7 +67,7 @@ def logistic(process_started: float) -> Timing:
 def _logistic_client() -> Any:
     """Return the ClientApp whose local step is one warm-started iteration of scikit-learn's logistic regression."""
 
-    def train(arrays: list[NDArray[Any]], site: int) -> tuple[list[NDArray[Any]], int]:
+    def train(arrays: Weights, site: int) -> tuple[Weights, int]:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
@@ -81,8 +83,49 @@ def _logistic_client() -> Any:
     return _client(train)
 
 
-def _client(train: Any) -> Any:
-    """Return a ClientApp around ``train(arrays, site) -> (arrays, examples)``."""
+def cnn(process_started: float) -> Timing:
+    """Run the CNN through Flower; times are of ``time.time``."""
+    os.environ.update(QUIET)
+    model = _model()
+    start = [np.asarray(weight) for weight in model.get_weights()]
+    entered, run, left = _simulate(_cnn_client(), start, work.CNN_ROUNDS)
+    model.set_weights(list(run.weights))
+    x, y = work.cnn_site(work.HELD_OUT)
+    accuracy = float(np.mean(model.predict_on_batch(x).argmax(axis=1) == y))
+    return _timing(process_started, entered, run, left, accuracy)
+
+
+@cache
+def _model() -> Any:
+    """Return the compiled network: once in each process, because building it takes longer than a round."""
+    import keras
+
+    options = work.cnn_study().method.options
+    model = options.model.build((28, 28, 1), 10)
+    model.compile(
+        keras.optimizers.SGD(options.learning_rate, options.momentum),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+def _cnn_client() -> Any:
+    """Return the ClientApp that fits the network as Keras does: ``fit``, and fresh momentum in every round."""
+
+    def train(weights: Weights, site: int) -> tuple[Weights, int]:
+        model, options = _model(), work.cnn_study().method.options
+        x, y = work.cnn_site(site)
+        model.set_weights(weights)
+        for variable in model.optimizer.variables:
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+        model.fit(x, y, batch_size=options.batch_size, epochs=options.local_epochs, verbose=0)
+        return model.get_weights(), len(y)
+
+    return _client(train)
+
+
+def _client(train: Callable[[Weights, int], tuple[Weights, int]]) -> Any:
+    """Return a ClientApp around ``train(weights, site) -> (weights, examples)``."""
     from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
     from flwr.clientapp import ClientApp
 
@@ -92,7 +135,7 @@ def _client(train: Any) -> Any:
     def handle(message: Message, context: Context) -> Message:
         began = time.time()
         # Flower hands out read-only arrays.
-        arrays = [array.copy() for array in message.content["arrays"].to_numpy_ndarrays()]
+        arrays = [array.copy() for array in message.content.array_records["arrays"].to_numpy_ndarrays()]
         after, examples = train(arrays, int(context.node_config["partition-id"]))
         content = RecordDict(
             {
@@ -105,7 +148,7 @@ def _client(train: Any) -> Any:
     return app
 
 
-def _simulate(client: Any, start: list[NDArray[Any]], rounds: int) -> tuple[float, _Run, float]:
+def _simulate(client: Any, start: Weights, rounds: int) -> tuple[float, _Run, float]:
     """Run FedAvg; return when the simulation was entered, what the server saw, and when it was left."""
     from flwr.app import ArrayRecord, Context, MetricRecord
     from flwr.serverapp import Grid, ServerApp
@@ -115,12 +158,12 @@ def _simulate(client: Any, start: list[NDArray[Any]], rounds: int) -> tuple[floa
     run = _Run()
 
     def earliest(contents: list[Any], _weighting: str) -> MetricRecord:
-        return MetricRecord({"began": min(content["metrics"]["began"] for content in contents)})
+        return MetricRecord({"began": min(content.metric_records["metrics"]["began"] for content in contents)})
 
     server = ServerApp()
 
     @server.main()
-    def main(grid: Grid, context: Context) -> None:
+    def main(grid: Grid, _context: Context) -> None:
         strategy = FedAvg(
             fraction_evaluate=0.0,
             # FedAvg counts the nodes before it waits for them: without this, round 1 has two clients.
@@ -130,7 +173,7 @@ def _simulate(client: Any, start: list[NDArray[Any]], rounds: int) -> tuple[floa
         )
         result = strategy.start(grid=grid, initial_arrays=ArrayRecord(start), num_rounds=rounds)
         run.last_round = time.time()
-        run.first_client = float(result.train_metrics_clientapp[1]["began"])
+        run.first_client = cast(float, result.train_metrics_clientapp[1]["began"])
         run.weights = tuple(result.arrays.to_numpy_ndarrays())
 
     entered = time.time()

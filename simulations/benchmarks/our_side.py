@@ -6,6 +6,7 @@ words. Their time is in the numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from client.data.split import SiteData
 from server.training import Observers
 from shared.examples import Arrays, Examples, Part
 from shared.methods.combinators import InTurn
+from shared.models import runtime
 from shared.plan import EVALUATE, EVERYONE, TRAIN
 from shared.study import Study, parse_study
 from simulations.benchmarks import work
@@ -57,6 +59,29 @@ def _logistic_study() -> Study:
 def _rows(x: NDArray[np.float64], y: NDArray[np.int64], prefix: str) -> Examples:
     patients = np.array([f"{prefix}-{row}" for row in range(len(y))])
     return Examples(x, np.zeros(x.shape, dtype=bool), y.astype(np.float64), patients)
+
+
+def cnn(process_started: float) -> Timing:
+    """Run the CNN through our engine; times are of ``time.time``."""
+    study = work.cnn_study()
+    runtime.start(study.study.threads)  # its import is not part of the loop
+    held_out = work.cnn_site(work.HELD_OUT)
+    own = np.array_split(np.arange(len(held_out[1])), work.SITES)
+    data = {
+        f"site_{number}": SiteData(
+            f"site_{number}",
+            {
+                Part.TRAINING: _images(*work.cnn_site(number), f"t{number}"),
+                Part.HELD_OUT: _images(held_out[0][rows], held_out[1][rows], f"h{number}"),
+            },
+        )
+        for number, rows in enumerate(own)
+    }
+    return timed(study, data, process_started)
+
+
+def _images(x: NDArray[np.float32], y: NDArray[np.int64], prefix: str) -> Examples:
+    return dataclasses.replace(_rows(np.zeros((len(y), 0)), y, prefix), images=x)
 
 
 def timed(study: Study, data: dict[str, SiteData], process_started: float) -> Timing:

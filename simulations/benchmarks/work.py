@@ -1,20 +1,27 @@
 """The two pieces of work that both sides of a benchmark do, and what a side reports.
 
 Logistic regression: scikit-learn's Wisconsin data, standardised, 455 training patients dealt to ten sites, 20 rounds of
-one local iteration. CNN: 694,000 parameters, ten sites with 200 images each, 5 rounds of one epoch.
+one local iteration. CNN: 694,000 parameters, ten sites with 200 images each, 5 rounds of one epoch; an image shows
+noise and a bright square, whose place is the class.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from shared.study import Study
+
 SITES = 10
 LOGISTIC_ROUNDS = 20
 CNN_ROUNDS = 5
+CNN_ROWS = 200
+HELD_OUT = SITES
 
 
 @dataclass(frozen=True)
@@ -59,3 +66,47 @@ def breast_cancer() -> Table:
     x_train, x_test = (x_train - mean) / deviation, (x_test - mean) / deviation
     dealt = np.array_split(np.random.RandomState(0).permutation(len(x_train)), SITES)
     return Table(tuple((x_train[rows], y_train[rows]) for rows in dealt), (x_test, y_test))
+
+
+@cache
+def cnn_study() -> Study:
+    """Return the study of the CNN: images of 28 x 28 pixels, ten classes."""
+    from shared.study import parse_study
+
+    return parse_study(
+        {
+            "study": {"name": "benchmark", "question": "How long does it take?"},
+            "data": {
+                "kind": "images",
+                "label": "place",
+                "max_rows_per_site": 1000,
+                "images": {"height": 28, "width": 28, "channels": 1, "range": [0, 1]},
+                "columns": {"place": {"type": "category", "levels": list(range(10))}},
+            },
+            "method": {
+                "name": "neural",
+                "rounds": CNN_ROUNDS,
+                "options": {
+                    "architecture": "image_cnn",
+                    "local_epochs": 1,
+                    "batch_size": 32,
+                    "learning_rate": 0.05,
+                    "momentum": 0.9,
+                    "model": {"filters": [32, 64], "dense_units": 214},
+                },
+            },
+        },
+        "benchmark",
+    )
+
+
+@cache
+def cnn_site(site: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return one site's images, shape (200, 28, 28, 1), and their classes. ``HELD_OUT`` counts as a site too."""
+    rng = np.random.default_rng((7, site))
+    y = rng.integers(10, size=CNN_ROWS)
+    x = rng.uniform(0.0, 0.5, (CNN_ROWS, 28, 28, 1)).astype(np.float32)
+    for image, place in zip(x, y, strict=True):
+        top, left = 3 + 14 * (place // 5), 1 + 5 * (place % 5)
+        image[top : top + 6, left : left + 5] += 0.5
+    return x, y

@@ -110,7 +110,9 @@ def test_positive_levels_are_one_class() -> None:
 
 def test_rows_without_a_usable_label_or_patient_are_left_out_and_counted_once() -> None:
     rules = contract(patient_id="id")
-    result = conformed(rules, sick=["0", "", "7", "1", ""], id=["a", "b", "c", "", ""], age=["20", "500", "9", "9", "9"])
+    result = conformed(
+        rules, sick=["0", "", "7", "1", ""], id=["a", "b", "c", "", ""], age=["20", "500", "9", "9", "9"]
+    )
     assert result.examples.patients.tolist() == ["a"]
     assert (result.findings.no_patient, result.findings.no_label, result.findings.label_outside) == (2, 1, 1)
     assert result.findings.outside == {}  # of the rows that are used
@@ -177,6 +179,13 @@ def test_every_absent_column_is_named_at_once_with_its_role() -> None:
         "Geneva: expected the column 'id' (patient id).",
         "Geneva: expected the column 'part' (split column).",
     ]
+
+
+def test_of_many_absent_columns_the_first_are_named() -> None:
+    columns = {**{f"x{number}": AGE for number in range(9)}, "sick": SICK}
+    with pytest.raises(DataError, match=r"4 more column\(s\) are absent. Is this the right file\?") as caught:
+        conform(contract(columns=columns), table(sick=["0"]), "Geneva")
+    assert len(str(caught.value).splitlines()) == 6
 
 
 @pytest.mark.parametrize(

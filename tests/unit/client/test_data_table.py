@@ -89,7 +89,13 @@ def test_a_file_that_is_no_parquet_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "source"),
-    [("a.csv", CsvTable), ("a.TSV", CsvTable), ("a.parquet", ParquetTable), ("a.npz", ImageArchive), ("a", ImageFolder)],
+    [
+        ("a.csv", CsvTable),
+        ("a.TSV", CsvTable),
+        ("a.parquet", ParquetTable),
+        ("a.npz", ImageArchive),
+        ("a", ImageFolder),
+    ],
 )
 def test_the_suffix_chooses_the_source(tmp_path: Path, name: str, source: type) -> None:
     path = tmp_path / name

@@ -102,6 +102,12 @@ def test_a_single_round_is_drawn() -> None:
     assert "in 1 rounds" in str(charts.learning_curve([record("train", 1, loss=0.5)]))
 
 
+def test_coordinates_are_shortened_and_labels_are_not() -> None:
+    svg = str(charts.learning_curve([record("train", 1, loss=0.004), record("train", 2, loss=0.001)]))
+    assert re.search(r">0\.0010?</text>", svg)
+    assert not re.search(r'="[^"]*\d\.\d{3}', svg)
+
+
 def test_numbers_are_drawn_around_the_diagonal() -> None:
     assert "mean observation" in str(charts.predicted_observed(judgement(study_of("number"))))
 

@@ -62,6 +62,9 @@ def test_columns_say_contract_missing_and_scale() -> None:
 def test_the_run_is_described_with_its_options() -> None:
     found = dict(facts.run_facts(outcome_of()))
     assert found["Method"] == "logistic-regression (max_iter = 1, C = 1.0)"
+    assert dict(facts.run_facts(outcome_of("number")))["Method"].startswith(
+        "neural (architecture = tabular_mlp, model.units = ["
+    )
     assert found["Server strategy"] == "FedAvg"
     assert found["Training rounds"] == "3 of 3 planned"
     assert found["Sent by the hospitals"] == "5.0 kB"

@@ -9,6 +9,7 @@ import pytest
 
 from shared import schema, study
 from shared.methods import METHODS
+from shared.models import MODELS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "study-file.md").read_text(encoding="utf-8")
 PARTS = [
@@ -22,6 +23,7 @@ PARTS = [
     schema.Images,
     *study.STRATEGIES.values(),
     *(method.Options for method in METHODS.values()),
+    *MODELS.values(),
 ]
 
 

@@ -1,0 +1,132 @@
+"""``make bench``: both sides one after the other, each in a process of its own, then a table and ``runs/bench.json``.
+
+Every side runs ``--repeats`` times, and the median of each number is shown. Ratios depend on the machine and on what
+else it does; nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shared.provenance import versions
+from simulations.benchmarks import watched
+from simulations.benchmarks.watched import Usage
+
+Numbers = dict[str, float]
+
+# The same for both sides: one thread in the linear algebra of small matrices, nothing reported to anyone.
+ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+def measure(name: str) -> Numbers:
+    """Run one side (``simulations/benchmarks/side.py``) once."""
+    usage = watched.run(watched.python("simulations.benchmarks.side", name, repr(time.time())), ENVIRONMENT)
+    timing = json.loads(usage.output.splitlines()[-1])
+    loop = timing["start_up"] + timing["rounds"] + timing["tear_down"]
+    return {**{f"{key}_s": value for key, value in timing.items() if key != "quality"}, "loop_s": loop} | {
+        "quality": timing["quality"],
+        **_usage(usage),
+    }
+
+
+def measure_command(study: str) -> Numbers:
+    """Run ``consilium-simulate run STUDY`` as a whole process, report included."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = watched.python("simulations.cli", "run", study, "--output", str(Path(folder, "run")))
+        return _usage(watched.run(command, ENVIRONMENT))
+
+
+def measure_steps() -> Numbers:
+    """Run the bare training steps of the CNN's work, with nothing federated around them."""
+    usage = watched.run(watched.python("simulations.benchmarks.training_steps"), ENVIRONMENT)
+    return {"rounds_s": json.loads(usage.output.splitlines()[-1])["seconds"], **_usage(usage)}
+
+
+def _usage(usage: Usage) -> Numbers:
+    return {key: float(value) for key, value in dataclasses.asdict(usage).items() if key != "output"}
+
+
+def _median(runs: Sequence[Numbers]) -> Numbers:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def ratios(results: Mapping[str, Numbers]) -> Numbers:
+    """Return Flower's number divided by ours for each piece of work, and the share of the bare training speed."""
+    found: Numbers = {}
+    for work in ("logistic", "cnn"):
+        flower, ours = results[f"{work}-flower"], results[f"{work}-ours"]
+        for key in ("loop_s", "rounds_s", "seconds", "rss_mib", "pss_mib"):
+            found[f"{work} {key}: flower / ours"] = flower[key] / ours[key]
+    found["cnn rounds_s: bare steps / ours"] = results["cnn-bare"]["rounds_s"] / results["cnn-ours"]["rounds_s"]
+    return found
+
+
+def _show(results: Mapping[str, Numbers], compared: Numbers) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = {
+        "imports_s": "imports s",
+        "start_up_s": "start-up s",
+        "rounds_s": "rounds s",
+        "tear_down_s": "tear-down s",
+        "loop_s": "loop s",
+        "seconds": "process s",
+        "cpu_seconds": "CPU s",
+        "rss_mib": "peak RSS MiB",
+        "pss_mib": "peak PSS MiB",
+        "quality": "accuracy",
+    }
+    table = Table("", *columns.values(), title="loop = start-up + rounds + tear-down", title_justify="left")
+    for name, numbers in results.items():
+        table.add_row(name, *(f"{numbers[key]:.4g}" if key in numbers else "" for key in columns))
+    second = Table("ratio", "", title_justify="left")
+    for name, value in compared.items():
+        second.add_row(name, f"{value:.3g}")
+    console = Console()
+    console.print(table, second)
+
+
+def main() -> None:
+    """Run the benchmarks."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3, help="how often each side runs")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench.json"))
+    options = parser.parse_args()
+    sides: dict[str, Any] = {
+        "logistic-flower": lambda: measure("logistic-flower"),
+        "logistic-ours": lambda: measure("logistic-ours"),
+        "cnn-flower": lambda: measure("cnn-flower"),
+        "cnn-ours": lambda: measure("cnn-ours"),
+        "cnn-bare": measure_steps,
+        "run breast_cancer": lambda: measure_command("breast_cancer"),
+    }
+    results: dict[str, Numbers] = {}
+    for name, side in sides.items():
+        print(f"{name}, {options.repeats} times", flush=True)
+        results[name] = _median([side() for _ in range(options.repeats)])
+    compared = ratios(results)
+    _show(results, compared)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    report = {"results": results, "ratios": compared, "processors": os.cpu_count(), "versions": versions()}
+    options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"numbers  {options.output}")
+
+
+if __name__ == "__main__":
+    main()
