@@ -86,7 +86,7 @@ def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Literal["yes", "m
     if better:
         return "mixed", (
             f"For some: the model trained together is clearly better than the own models of {better} of {n}"
-            " hospitals; against the others, the difference may be chance."
+            f" hospitals; against the {'other' if n - better == 1 else 'others'}, the difference may be chance."
         )
     return "open", "Not shown: every difference from the hospitals' own models may be chance."
 
@@ -186,7 +186,7 @@ def _at_home(outcome: Outcome) -> list[str]:
     same = len(defined) - better - worse
     return [
         f"Judged on their own {row_noun(outcome)}s only, {better} of {plural(len(defined), 'hospital')} have a better"
-        f" value with the model trained together than with their own, {worse} a worse"
+        f" value with the model trained together than with their own, {worse or 'no'} a worse"
         f" one{f', {same} the same' if same else ''}; clearly better: {clear.count(1)}, clearly worse:"
         f" {clear.count(-1)}."
     ]

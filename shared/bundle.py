@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import shutil
 import zipfile
@@ -28,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared import metrics
+from shared.cells import read_column
 from shared.errors import DataError, OutputError, StudyError, nearest
 from shared.examples import Arrays, Examples
 from shared.methods import METHODS
 from shared.methods.base import TrainingMethod
 from shared.preparation import Preparation
-from shared.schema import Cell, Column, DataContract, level_key
+from shared.schema import Cell, DataContract
 from shared.study import Study, as_plain, digest_of, parse_study
 
 FORMAT = 1
@@ -99,8 +99,6 @@ def examples_of(contract: DataContract, rows: Sequence[Mapping[str, Cell | None]
 
     Raises: DataError if a row lacks a column, or has an unknown one.
     """
-    values = np.full((len(rows), len(contract.features)), np.nan)
-    outside = np.zeros(values.shape, dtype=bool)
     for index, row in enumerate(rows):
         unknown = [name for name in row if name not in contract.features]
         if unknown:
@@ -108,28 +106,12 @@ def examples_of(contract: DataContract, rows: Sequence[Mapping[str, Cell | None]
         absent = [name for name in contract.features if name not in row]
         if absent:
             raise DataError(f"row {index}: expected a cell for {', '.join(absent)}; None says that it was not measured")
-        for position, name in enumerate(contract.features):
-            value = _value(contract.columns[name], row[name])
-            outside[index, position] = value is None
-            values[index, position] = math.nan if value is None else value
+    cells = {name: np.array([row[name] for row in rows], dtype=object) for name in contract.features}
+    values = np.column_stack([read_column(contract.columns[name], cells[name]) for name in contract.features])
+    outside = np.isinf(values)
+    values[outside] = np.nan
     patients = np.array([str(index) for index in range(len(rows))], dtype=np.str_)
     return Examples(values, outside, np.zeros(len(rows)), patients)
-
-
-def _value(column: Column, cell: Cell | None) -> float | None:
-    """Return a number or a level's index, NaN for missing, None for out of contract."""
-    key = "" if cell is None else level_key(cell)
-    if key in ("", "nan") or key in {level_key(code) for code in column.missing}:
-        return math.nan
-    if column.type == "category":
-        keys = [level_key(level) for level in column.levels]
-        return float(keys.index(key)) if key in keys else None
-    try:
-        number = float(key)
-    except ValueError:
-        return None
-    assert column.range is not None
-    return number if column.range[0] <= number <= column.range[1] else None
 
 
 def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: Arrays, card: str) -> None:

@@ -266,9 +266,8 @@ def main() -> None:
     """Run the command; errors that a user can mend are one message and an exit code, never a traceback."""
     # Read when the linear algebra library is loaded: it must not start more threads than a study will allow it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from shared.provenance import require_one_root
-
     from shared.errors import ConsiliumError
+    from shared.provenance import require_one_root
 
     try:
         require_one_root()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from client.data.split import SiteData
-
 from server.training import Observers, Progress
 from shared import metrics
 from shared.examples import Examples, Part, concatenate

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from client.data import source_type
 from client.data.base import LABEL, PATIENT_ID, SPLIT, RawData
-from client.data.cells import is_number, text_of
+from shared.cells import is_number, text_of
 from shared.errors import DataError, StudyError
 from shared.schema import Cell, DataContract
 from simulations.guesses import Guess, Roles, guess_column, guess_roles, positive_level, rounded_outwards

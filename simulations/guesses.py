@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data.cells import is_number, text_of
 from client.data.split import TEST_WORDS, TRAIN_WORDS
+from shared.cells import is_number, text_of
 from shared.schema import Cell, level_key
 
 _MISSING_WORDS = {

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from client.data.base import RawData
 from client.data.split import SiteData, site_data
-
 from client.site import SiteState, answer
 from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from client.data.split import SiteData
 
+from client.data.split import SiteData
 from server.checkpoint import check_identity
 from shared.errors import OutputError
 from shared.study import Study
@@ -48,7 +48,7 @@ def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
 
 
 def choose(study: Study, output: Path | None, resume: bool) -> Path:
-    """Return a run's folder: ``output``, or ``runs/NAME``, ``runs/NAME-2``, ...; with ``resume`` the newest of these."""
+    """Return a run's folder: ``output``, or ``runs/NAME``, ``runs/NAME-2``, ...; to resume, the newest of these."""
     if output is not None:
         return output
     number = 1

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data.base import RawData
-from client.data.cells import text_of
 from client.data.conform import absent_column, labels_of, patients_of
+from shared.cells import text_of
 from shared.errors import DataError, StudyError
 from shared.schema import DataContract
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 from client.data.split import SiteData
-
 from server import checkpoint
 from server.outcome import Outcome, RoundRecord, SiteSummary, metrics_of
 from server.training import Observers, Progress
@@ -148,9 +147,8 @@ def _summary(study: Study, data: SiteData) -> SiteSummary:
 
 
 def _write(outcome: Outcome, folder: Path) -> None:
-    from shared.bundle import write_bundle
-
     from server.report import model_card, write_report
+    from shared.bundle import write_bundle
 
     write_bundle(folder / output.MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome))
     write_report(outcome, folder / output.REPORT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from shared import study
-from shared.schema import Column, DataContract, Images
 from tests.architecture import ARROWS, ROOT, RULES, Module, our_modules
 
 STUDIES = sorted((ROOT / "simulations" / "studies").glob("*.toml"))
@@ -113,26 +111,6 @@ def test_toml_samples_in_documents_parse(path: Path) -> None:
             study.parse_study(parsed, path.name)
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        study.About,
-        DataContract,
-        Column,
-        Images,
-        study.MethodChoice,
-        study.Aggregation,
-        study.Evaluation,
-        study.Simulation,
-    ],
-    ids=lambda part: part.__name__,
-)
-def test_every_key_of_a_study_is_documented(part: type) -> None:
-    text = (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8")
-
-    assert [] == [field.name for field in dataclasses.fields(part) if f"`{field.name}`" not in text]
-
-
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-bench.lock"])
 def test_a_lock_has_versions_and_hashes_and_no_address(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -157,7 +135,6 @@ def test_the_lock_has_every_dependency_that_the_project_names() -> None:
     assert set() == {re.split(r"[^A-Za-z0-9-]", name)[0] for name in named} - locked
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_the_four_packages_with_templates_and_studies_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for package in ARROWS:

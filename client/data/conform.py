@@ -2,8 +2,8 @@
 
 A cell is missing when it is empty, null, or one of the column's missing codes. A number outside the range, a text that
 is no number, and a level that is not declared are *outside the contract*: counted by column, then treated as missing
-(``cells.py``). A row without a usable label, without a patient id, or with a pixel outside the range cannot be used: it
-is left out, and counted. No message contains a cell.
+(``shared/cells.py``). A row without a usable label, without a patient id, or with a pixel outside the range cannot be
+used: it is left out, and counted. No message contains a cell.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data.base import LABEL, PATIENT_ID, SPLIT, RawData
-from client.data.cells import is_number, read_column, text_of
+from shared.cells import is_number, read_column, text_of
 from shared.errors import DataError
 from shared.examples import Examples
 from shared.schema import DataContract, level_key

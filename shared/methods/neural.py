@@ -64,7 +64,7 @@ class Options:
     model: Annotated[Any, Field(validate_default=True)] = None
     local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     proximal_mu: Annotated[float, Field(ge=0)] = 0.0
     update_bound: Annotated[float, Field(gt=0)] = 1.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from client.data.base import RawData
-from client.data.cells import OUTSIDE, read_column, text_of
+from shared.cells import OUTSIDE, read_column, text_of
 from client.data.conform import Conformed, conform
 from shared.errors import DataError
 from shared.schema import Column, DataContract, Images

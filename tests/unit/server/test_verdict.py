@@ -34,7 +34,7 @@ def test_yes_needs_every_hospital_to_gain_clearly() -> None:
 def test_one_unclear_hospital_makes_it_some() -> None:
     found = verdict(HIGH, HIGH, LOW)
     assert found.tone == "mixed"
-    assert "clearly better than the own models of 1 of 2 hospitals; against the others" in found.answer
+    assert "clearly better than the own models of 1 of 2 hospitals; against the other, the" in found.answer
     assert "Against north the difference may be chance; together has no better value." in found.reasons
 
 
