@@ -138,5 +138,6 @@ def _abandoned(heading: Heading, contributors: int, cohort: int, min_sites: int,
     reasons: Sequence[str] = [f"{site} ({code})" for site, code in dropped.items()]
     return (
         f"exchange {heading.round}: {contributors} of {cohort} sites contributed,"
-        f" and [aggregation] min_sites = {min_sites}. Not in the sum: {', '.join(reasons)}. The last checkpoint is kept; go on with --resume once they are back."
+        f" and [aggregation] min_sites = {min_sites}. Not in the sum: {', '.join(reasons)}."
+        " The last checkpoint is kept; go on with --resume once they are back."
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data import source_type
 from client.data.base import LABEL, PATIENT_ID, SPLIT, RawData
+from client.data.source import source_type
 from shared.cells import is_number, text_of
 from shared.errors import DataError, StudyError
 from shared.schema import Cell, DataContract

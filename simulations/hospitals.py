@@ -63,7 +63,7 @@ def _dataset(study: Study, data_dir: Path | None) -> Hospitals:
 
 
 def _open(study: Study, path: Path) -> RawData:
-    from client.data import open_source
+    from client.data.source import open_source
 
     return open_source(path, study.data).load()
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from client.data.split import SiteData
 from numpy.typing import NDArray
 
+from client.data.split import SiteData
 from server.training import Observers
 from shared.examples import Examples, Part
 from shared.study import Study, parse_study

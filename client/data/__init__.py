@@ -1,14 +1,8 @@
 """Where a hospital's data come from: one file for each kind of source, and ``SOURCES`` that lists them."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from client.data.base import DataSource
 from client.data.images import ImageArchive, ImageFolder
 from client.data.table import CsvTable, ParquetTable
-from shared.errors import DataError
-from shared.schema import DataContract
 
 SOURCES: dict[str, type[DataSource]] = {
     "csv": CsvTable,
@@ -16,35 +10,3 @@ SOURCES: dict[str, type[DataSource]] = {
     "image-folder": ImageFolder,
     "npz": ImageArchive,
 }
-
-
-def source_type(path: Path) -> type[DataSource]:
-    """Return the kind of source that a path is, by its suffix; a folder is one of images.
-
-    Raises: DataError if there is nothing, or no source reads such files.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder.")
-    suffix = "" if path.is_dir() else path.suffix.lower()
-    for source in SOURCES.values():
-        if suffix in (source.suffixes or ("",)) and path.is_dir() == (not source.suffixes):
-            return source
-    known = ", ".join(known for source in SOURCES.values() for known in source.suffixes)
-    raise DataError(
-        f"{path}: expected a table or images: {known}, or a folder label/*.png. Received: {suffix or 'no suffix'}."
-        " Export the data as CSV or Parquet."
-    )
-
-
-def open_source(path: Path, contract: DataContract) -> DataSource:
-    """Return the source that reads a path under a contract.
-
-    Raises: DataError if nothing is there, if no source reads such files, or if the contract is about another kind.
-    """
-    source = source_type(path)
-    if source.kind != contract.kind:
-        raise DataError(
-            f'{path}: the study says kind = "{contract.kind}", and this is of kind "{source.kind}".'
-            " Give another path, or correct [data] kind."
-        )
-    return source(path, contract)

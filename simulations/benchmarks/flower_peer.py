@@ -90,7 +90,7 @@ def cnn(process_started: float) -> Timing:
     start = [np.asarray(weight) for weight in model.get_weights()]
     entered, run, left = _simulate(_cnn_client(), start, work.CNN_ROUNDS)
     model.set_weights(list(run.weights))
-    x, y = work.cnn_site(work.HELD_OUT)
+    x, y = _images(work.HELD_OUT)
     accuracy = float(np.mean(model.predict_on_batch(x).argmax(axis=1) == y))
     return _timing(process_started, entered, run, left, accuracy)
 
@@ -109,12 +109,19 @@ def _model() -> Any:
     return model
 
 
+@cache
+def _images(site: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return a site's images, standardised, and their classes."""
+    x, y = work.cnn_site(site)
+    return (x - x.mean()) / x.std(), y
+
+
 def _cnn_client() -> Any:
     """Return the ClientApp that fits the network as Keras does: ``fit``, and fresh momentum in every round."""
 
     def train(weights: Weights, site: int) -> tuple[Weights, int]:
         model, options = _model(), work.cnn_study().method.options
-        x, y = work.cnn_site(site)
+        x, y = _images(site)
         model.set_weights(weights)
         for variable in model.optimizer.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))

@@ -68,7 +68,8 @@ def test_a_network_killed_and_resumed_ends_with_the_same_bits(tmp_path: Path) ->
     ]
     whole = simulate(*arguments, "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    with subprocess.Popen([*command(), *arguments, "killed"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    killed = [*command(), *arguments, "killed"]
+    with subprocess.Popen(killed, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("train round 6"):

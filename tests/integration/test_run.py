@@ -54,7 +54,16 @@ def test_the_metrics_are_those_that_are_promised(finished: tuple[Path, subproces
 
 
 def test_tensorflow_is_not_imported(tmp_path: Path) -> None:
-    code = "import sys; from simulations.cli import main; sys.argv[1:] = ['run', 'breast_cancer', '--rounds', '2', '--json']\ntry: main()\nexcept SystemExit: pass\nassert 'tensorflow' not in sys.modules"
+    code = """
+import sys
+from simulations.cli import main
+sys.argv[1:] = ["run", "breast_cancer", "--rounds", "2", "--json"]
+try:
+    main()
+except SystemExit:
+    pass
+assert "tensorflow" not in sys.modules
+"""
     python = Path(command()[0]).with_name("python")
     process = subprocess.run([str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from client.data.base import RawData
-from shared.cells import OUTSIDE, read_column, text_of
 from client.data.conform import Conformed, conform
+from shared.cells import OUTSIDE, read_column, text_of
 from shared.errors import DataError
 from shared.schema import Column, DataContract, Images
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.data import open_source, source_type
 from client.data.base import RawData
 from client.data.images import ImageArchive, ImageFolder
+from client.data.source import open_source, source_type
 from client.data.table import CsvTable, ParquetTable
 from shared.errors import DataError
 from tests.builders import table_study

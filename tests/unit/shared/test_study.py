@@ -115,7 +115,7 @@ def test_a_change_that_is_no_toml_is_text(file: Path) -> None:
 
 
 def test_a_change_without_a_section_is_refused(file: Path) -> None:
-    with pytest.raises(StudyError, match="--set expects section.key=value"):
+    with pytest.raises(StudyError, match=r"--set expects section\.key=value"):
         load_study(file, [("rounds", "3")])
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.data import open_source
 from client.data.conform import conform
+from client.data.source import open_source
 from shared.errors import DataError, StudyError
 from shared.study import Study, load_study
 from simulations.draft import draft_study
