@@ -6,39 +6,30 @@ nothing else.
 
 from __future__ import annotations
 
-import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from shared.errors import ConsiliumError
-from shared.provenance import require_one_root
+from shared import console
 
-app = typer.Typer(
-    help="For the [bold]hospital[/bold]: see and approve what leaves, keep a budget, be able to prove it later.\n\n"
+app = console.application(
+    "For the [bold]hospital[/bold]: see and approve what leaves, keep a budget, be able to prove it later.\n\n"
     "[bold]Not in this release.[/bold] Version 0.1 simulates hospitals on one machine and connects to nobody. Still to"
     " come here: the hospital's key, its own policy file, approving a study, the ledger of what was released, the node"
     " that takes part in a study.\n\n"
     "To see today what a study would compute from your table, on your own machine:"
     " [bold]consilium-simulate run STUDY --data FILE[/bold]",
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    add_completion=False,
 )
-
-
-def _version(show: bool) -> None:
-    if show:
-        print(f"consilium-client {version('consilium')}")
-        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     _show: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=console.version_printer("consilium-client"), is_eager=True
+        ),
     ] = False,
 ) -> None:
     print(context.get_help())
@@ -46,12 +37,7 @@ def _options(
 
 def main() -> None:
     """Run the command: 0 after ``--help`` and ``--version``, 2 for anything that this release does not know."""
-    try:
-        require_one_root()
-        app()
-    except ConsiliumError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    console.run(app)
 
 
 if __name__ == "__main__":

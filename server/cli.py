@@ -6,37 +6,28 @@ nothing else.
 
 from __future__ import annotations
 
-import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from shared.errors import ConsiliumError
-from shared.provenance import require_one_root
+from shared import console
 
-app = typer.Typer(
-    help="For the [bold]coordinator[/bold]: enrol hospitals, run a study, hand out a report and a model.\n\n"
+app = console.application(
+    "For the [bold]coordinator[/bold]: enrol hospitals, run a study, hand out a report and a model.\n\n"
     "[bold]Not in this release.[/bold] Version 0.1 simulates hospitals on one machine. Still to come here: enrolling"
     " hospitals and their keys, serving a study over the network, resuming after a crash, the audit file.\n\n"
     "What works today is the same loop with simulated hospitals: [bold]consilium-simulate demo[/bold]",
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    add_completion=False,
 )
-
-
-def _version(show: bool) -> None:
-    if show:
-        print(f"consilium-server {version('consilium')}")
-        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     _show: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=console.version_printer("consilium-server"), is_eager=True
+        ),
     ] = False,
 ) -> None:
     print(context.get_help())
@@ -44,12 +35,7 @@ def _options(
 
 def main() -> None:
     """Run the command: 0 after ``--help`` and ``--version``, 2 for anything that this release does not know."""
-    try:
-        require_one_root()
-        app()
-    except ConsiliumError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    console.run(app)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def explain(error: ValidationError, kind: type[Any], source: str, where: tuple[s
 
 
 def nested(error: ValidationError, kind: type[Any]) -> ValidationError:
-    """Return what a validator raises when the type of its part is chosen by another key, so that ``explain`` cannot know it.
+    """Return what a validator raises for a part whose type another key chose: ``explain`` could not know the type.
 
     error: what pydantic raised while reading the part.
     kind: the dataclass that was chosen.

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from shared import console
 
 if TYPE_CHECKING:
     from server.outcome import Outcome
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
     from shared.study import Study
     from simulations.hospitals import Hospitals
 
-app = typer.Typer(
-    help="Try a federated study on one machine, with the code that real hospitals run.\n\n"
+app = console.application(
+    "Try a federated study on one machine, with the code that real hospitals run.\n\n"
     "Begin with [bold]consilium-simulate demo[/bold], then [bold]consilium-simulate list[/bold].",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    add_completion=False,
+    needs_arguments=True,
 )
 study_app = typer.Typer(help="Write study files.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
@@ -37,16 +35,16 @@ DataDir = Annotated[
 ]
 
 
-def _version(show: bool) -> None:
-    if show:
-        print(f"consilium-simulate {version('consilium')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     show: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            callback=console.version_printer("consilium-simulate"),
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """Options before the command."""
@@ -266,15 +264,7 @@ def main() -> None:
     """Run the command; errors that a user can mend are one message and an exit code, never a traceback."""
     # Read when the linear algebra library is loaded: it must not start more threads than a study will allow it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from shared.errors import ConsiliumError
-    from shared.provenance import require_one_root
-
-    try:
-        require_one_root()
-        app()
-    except ConsiliumError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    console.run(app)
 
 
 if __name__ == "__main__":

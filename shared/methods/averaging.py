@@ -50,8 +50,8 @@ def entries(weights: Arrays, max_rows: int, update_bound: float, precision: floa
     changes = [
         Entry(f"update/{name}", array.shape, max_rows * update_bound, precision) for name, array in weights.items()
     ]
-    # The mean loss is shown with four digits; a sum over rows may be off by that share of a row's largest loss.
-    return (*changes, Entry("loss", (), max_rows * LOSS_BOUND, 1.0))
+    # The loss is for people to look at: a sum over rows may be off by one, or by a hundred-thousandth for each row.
+    return (*changes, Entry("loss", (), max_rows * LOSS_BOUND, max(1.0, 1e-5 * max_rows)))
 
 
 def contribution(before: Arrays, after: Arrays, rows: int, loss: float) -> Contribution:

@@ -1,12 +1,12 @@
 """Neural networks by federated averaging, with FedProx's proximal term.
 
 Every site starts from the broadcast weights, makes ``local_epochs`` passes over its rows by minibatch SGD
-(``shared/models/training.py``), and contributes its weighted change (``shared/methods/averaging.py``; McMahan et al. 2017,
-arXiv:1602.05629). A site with rows of a single class trains on like every other.
+(``shared/models/training.py``), and contributes its weighted change (``shared/methods/averaging.py``; McMahan et al.
+2017, arXiv:1602.05629, Algorithm 1). A site with rows of a single class trains on like every other.
 
-A change of one weight beyond ``update_bound`` is clipped, not refused: a network's step is a heuristic, and losing a hospital for one
-weight would cost more than a shorter step. How many values were clipped rides in the sum. What is not a finite number is never
-clipped: it reaches the encoder, which refuses it.
+A change of one weight beyond ``update_bound`` is clipped, not refused: no statistic is made wrong by it, and a hospital
+lost for one weight would cost more than a shorter step. How many values were clipped rides in the sum. What is not a
+finite number is never clipped: it reaches the encoder, which refuses it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,19 @@ if TYPE_CHECKING:
 UPDATE_PRECISION = 1 / 16
 """Harmless rounding error of one element of n_k (w_k - w).
 
-Words of 32 bits leave steps of sites * max_rows_per_site * update_bound / 2**31, rounded up to a power of two: 2**-4 for 100 sites of
-a million rows each, 2**-8 for 5 of them, less for smaller ones. Rounding is stochastic, hence right on average, and what it adds to
-one weight of the mean has a deviation of at most 2**-5 * sqrt(sites) / (rows of all sites): 3e-5 for 100 sites of 100 rows each,
-where one step of SGD moves a weight by 1e-3 or so and its sampling noise is as large.
+Words of 32 bits leave steps of about sites * max_rows_per_site * update_bound / 2**31: 2**-4 for 100 sites of a million
+rows, 2**-8 for 5 such sites, 2**-15 for 5 sites of ten thousand. Rounding is stochastic, so the mean is right on
+average; its deviation is at most half a step * sqrt(sites) / (rows of all sites), which at a step of 2**-4 is 3e-5 for
+100 sites that have but 100 rows each: far below the noise of one step of SGD, which moves weights by 1e-3 and more.
 """
 
 
+_CLIP_COUNT_PRECISION = 1e-5
+"""Of the number of weights: how many were clipped is for people to look at."""
+
+
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
-class Options:
+class NeuralOptions:
     """``[method.options]`` of ``neural``.
 
     architecture: ``image_cnn`` or ``tabular_mlp``.
@@ -81,6 +85,17 @@ class Options:
         except ValidationError as error:
             raise nested(error, kind) from None
 
+    def descent(self) -> Descent:
+        """Return how a site descends."""
+        return Descent(
+            epochs=self.local_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            proximal_mu=self.proximal_mu,
+            loss_bound=averaging.LOSS_BOUND,
+        )
+
 
 class Neural:
     """The method for one prepared study; weights are named by layer, ``block_1/conv/kernel``, float32.
@@ -89,12 +104,12 @@ class Neural:
     threads: processor threads of one operation.
     """
 
-    Options: ClassVar[type[Any]] = Options
+    Options: ClassVar[type[Any]] = NeuralOptions
     state_norm_bound: ClassVar[float] = 1e4
 
     def __init__(
         self,
-        options: Options,
+        options: NeuralOptions,
         preparation: Preparation,
         max_rows: int,
         optimizer: ServerOptimizer,
@@ -115,7 +130,7 @@ class Neural:
     @classmethod
     def check(cls, study: Study) -> None:
         """Raise ValueError unless the architecture reads such data, DependencyMissing unless Keras is installed."""
-        options: Options = study.method.options
+        options: NeuralOptions = study.method.options
         if options.model.reads != study.data.kind:
             fitting = [name for name, model in MODELS.items() if model.reads == study.data.kind]
             raise ValueError(
@@ -167,7 +182,7 @@ class Neural:
             part=Part.TRAINING,
             entries=(
                 *averaging.entries(weights, self.max_rows, self.options.update_bound, UPDATE_PRECISION),
-                Entry("clipped", (), float(size), 0.5),
+                Entry("clipped", (), float(size), max(0.5, size * _CLIP_COUNT_PRECISION)),
             ),
             weight_bound=float(self.max_rows),
             word_bits=32,
@@ -183,20 +198,10 @@ class Neural:
         prepared = self.preparation.transform(examples)
         before = averaging.weights_of(state)
         after, loss = self._trainer.train(
-            before, prepared.x, self._targets(prepared), self._descent(), randomness.training
+            before, prepared.x, self._targets(prepared), self.options.descent(), randomness.training
         )
         whole = averaging.contribution(before, after, len(prepared), loss)
         return _clipped(whole, self.options.update_bound * len(prepared)), NOTHING
-
-    def _descent(self) -> Descent:
-        return Descent(
-            epochs=self.options.local_epochs,
-            batch_size=self.options.batch_size,
-            learning_rate=self.options.learning_rate,
-            momentum=self.options.momentum,
-            proximal_mu=self.options.proximal_mu,
-            loss_bound=averaging.LOSS_BOUND,
-        )
 
     def _targets(self, prepared: Prepared) -> NDArray[np.float64]:
         """Return what the network is taught: class indices, or the standardised number."""
@@ -220,7 +225,7 @@ class Neural:
         return
 
     def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
-        """Return the log-odds of each class against the rest, shape (n, classes), or numbers in the label's unit, (n, 1)."""
+        """Return the log-odds of each class against the rest, (n, classes), or numbers in the label's unit, (n, 1)."""
         outputs = self._trainer.outputs(weights, prepared.x).astype(np.float64)
         if self.classes:
             return log_odds(outputs)
@@ -230,11 +235,11 @@ class Neural:
         """Return two sentences for the model card."""
         size = self._trainer.model.count_params()
         options = self.options
-        proximal = f" and a proximal term of {options.proximal_mu:g} (FedProx)" if options.proximal_mu else ""
+        proximal = f", proximal term {options.proximal_mu:g} (FedProx)" if options.proximal_mu else ""
         return (
-            f"{options.model.sentence()}: {size:,} trained weights. Fitted by federated averaging with {options.local_epochs} local"
-            f" epoch(s) a round of SGD in batches of {options.batch_size}, learning rate {options.learning_rate:g}, momentum"
-            f" {options.momentum:g}{proximal}."
+            f"{options.model.sentence()}: {size:,} trained weights. Fitted by federated averaging with"
+            f" {options.local_epochs} local epoch(s) a round of SGD in batches of {options.batch_size}, learning rate"
+            f" {options.learning_rate:g}, momentum {options.momentum:g}{proximal}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Keras architectures, by the name that a study file uses: each is the frozen dataclass of ``[method.options.model]``."""
+"""Keras architectures by the name that a study uses, each the frozen dataclass of ``[method.options.model]``."""
 
 from typing import Any
 

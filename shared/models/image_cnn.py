@@ -1,8 +1,8 @@
 """A small convolutional network for images: Conv-GroupNorm-ReLU-MaxPool blocks, Flatten, Dense, and a linear head.
 
-Group normalisation (Wu and He 2018, arXiv:1803.08494) looks at one image at a time, so nothing of other patients, nor of the
-hospital's case mix, is kept in the model; batch normalisation would average statistics that differ between hospitals (Hsieh et al.
-2020, arXiv:1910.00189).
+Group normalisation (Wu and He 2018, arXiv:1803.08494) looks at one image at a time. Batch normalisation would mix the
+patients of a batch and average statistics that differ between hospitals, which costs accuracy (Hsieh et al. 2020,
+arXiv:1910.00189).
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ class ImageCnn:
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd. Received: {self.kernel_size}")
         if any(filters % self.groups for filters in self.filters):
-            raise ValueError(f"groups must divide every entry of filters. Received: {self.groups}, {list(self.filters)}")
+            received = f"groups = {self.groups}, filters = {list(self.filters)}"
+            raise ValueError(f"groups must divide every entry of filters. Received: {received}")
 
     def check(self, input_shape: tuple[int, ...]) -> None:
         """Raise ValueError if the blocks halve the image away."""
         smallest = min(input_shape[:2])
         if smallest >> len(self.filters) < 1:
             raise ValueError(
-                f"{len(self.filters)} blocks halve an image of {smallest} pixels to nothing."
-                f" Expected at most {smallest.bit_length() - 1} entries of filters."
+                f"options.model: expected at most {smallest.bit_length() - 1} entries of filters, because every block halves"
+                f" the image, which has {smallest} pixels. Received: {len(self.filters)}"
             )
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> Any:
@@ -83,8 +84,9 @@ class ImageCnn:
 def _group_norm() -> Any:
     """Return the layer class; made on first use, because Keras is imported on use.
 
-    The same function as ``keras.layers.GroupNormalization``, from sums over the pixels of each channel first: half the time of a
-    training step of a small network on a processor (measured: 10.2 ms with Keras' layer, 7.1 ms with this one, 5.2 ms with none).
+    The same function as ``keras.layers.GroupNormalization``, computed from sums over the pixels of each channel: a
+    training step of a network of 694,000 weights on one thread takes 7.1 ms with it, 10.2 ms with Keras' layer, and 5.2
+    ms without normalisation (measured).
     """
     import keras
 

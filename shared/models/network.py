@@ -1,7 +1,8 @@
 """A Keras network and its weights as named arrays.
 
-A weight is named by its layer and its own name, ``block_1/conv/kernel``; names are unique and do not depend on what was built
-before. The network ends in logits (or in one standardised number); ``released`` adds what a user of the model expects.
+A weight is named by its layer and its own name, ``block_1/conv/kernel``; names are unique and do not depend on what was
+built before. The network ends in logits (or in one standardised number); ``released`` adds what a user of the model
+expects.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def initial_weights(model: Any, seed: int) -> dict[str, NDArray[np.float32]]:
 def released(model: Any) -> Any:
     """Return a ``keras.Model`` that shares the weights and gives probabilities instead of logits.
 
-    A model with one output, a number, is returned as it is: its output is standardised by the preparation's label mean and
-    deviation.
+    A model with one output, a number, is returned as it is: the number is standardised by the preparation's label mean
+    and deviation.
     """
     import keras
 

@@ -1,7 +1,7 @@
 """TensorFlow, started once in a process: quiet, deterministic, with the number of threads that the study fixes.
 
-One operation computed by another number of threads gives other bits; independent operations side by side do not, so their number
-(``inter_op``) is the machine's business.
+One operation computed by another number of threads gives other bits. Operations that do not depend on each other give
+the same bits side by side and in turn, so how many run at once is left to TensorFlow.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def require() -> None:
 def start(threads: int) -> Any:
     """Return the ``tensorflow`` module, with ``threads`` threads for one operation.
 
-    Raises: DependencyMissing if it is not installed; StudyError if it was started with another number of threads, or Keras with
-        another backend.
+    Raises: DependencyMissing if it is not installed; StudyError if this process started it with another number of
+        threads, or Keras with another backend.
     """
     require()
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -56,9 +56,10 @@ def start(threads: int) -> Any:
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError:
+        running = tf.config.threading.get_intra_op_parallelism_threads() or "its own choice of threads"
         raise StudyError(
-            f"[study] threads: {threads} thread(s) asked for, but TensorFlow already runs with"
-            f" {tf.config.threading.get_intra_op_parallelism_threads()} in this process. Run the study in a process of its own."
+            f"[study] threads: expected {running}, because TensorFlow was already started with that in this process."
+            f" Received: {threads}. Run the study in a process of its own."
         ) from None
     tf.config.experimental.enable_op_determinism()
     return tf

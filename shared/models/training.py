@@ -1,11 +1,11 @@
 """Local training of one network at one site: minibatch SGD with momentum, all epochs in one TensorFlow graph.
 
-The proximal term mu/2 |w - w_broadcast|**2 is FedProx's (Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, "Federated Optimization in
-Heterogeneous Networks", MLSys 2020, arXiv:1812.06127, Algorithm 2); mu = 0 is FedAvg's local step. Momentum starts from zero in
-every round, so a site remembers nothing.
+The proximal term mu/2 |w - w_broadcast|**2 is FedProx's (Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, "Federated
+Optimization in Heterogeneous Networks", MLSys 2020, arXiv:1812.06127, Algorithm 2); mu = 0 is FedAvg's local step.
+Momentum starts from zero in every round, so a site remembers nothing.
 
-Rows are dealt to batches on the host. Batches of one epoch differ by at most one row, so that no gradient comes from a tiny
-remainder; they are filled up to the fixed size with rows of weight zero, so that one graph serves every site.
+Rows are dealt to batches outside the graph. The batches of one epoch differ by at most one row, so that no step follows
+a tiny remainder; they are filled up to the fixed size with rows of weight zero, so that one graph serves every site.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class Descent:
     loss_bound: float
 
 
-def batches(
-    rows: int, descent: Descent, drawn: np.random.Generator
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def batches(rows: int, descent: Descent, drawn: np.random.Generator) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Deal rows to batches, epoch after epoch.
 
     Returns: (row index, weight of the row), two arrays of shape (steps, batch_size); filling has weight zero.
@@ -62,69 +60,65 @@ def batches(
 
 
 class Trainer:
-    """One network with its compiled training; weights are swapped in and read out, so calls do not depend on each other."""
+    """One network with its compiled training.
+
+    Weights are swapped in and read out, so no call depends on an earlier one. Not for several threads at once.
+    """
 
     def __init__(self, model: Any, threads: int) -> None:
-        self._tf = runtime.start(threads)
+        tf = runtime.start(threads)
+        self._tf = tf
         self.model = model
         self._outputs = int(model.output_shape[-1])
         self._variables = network.variables(model)
-        self._momenta = [self._tf.Variable(self._tf.zeros_like(own), trainable=False) for own in self._variables.values()]
+        self._velocities = [tf.Variable(tf.zeros_like(own), trainable=False) for own in self._variables.values()]
+        self._rows = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
         self._graphs: dict[tuple[int, bool], Any] = {}
-        self._forward = self._tf.function(
-            lambda x: model(x, training=False),
-            input_signature=[self._tf.TensorSpec((None, *model.input_shape[1:]), self._tf.float32)],
-            autograph=False,
-        )
+        self._forward = tf.function(lambda x: model(x, training=False), input_signature=[self._rows], autograph=False)
 
     def train(
         self, weights: Arrays, x: NDArray[Any], y: NDArray[Any], descent: Descent, drawn: np.random.Generator
     ) -> tuple[dict[str, NDArray[np.float32]], float]:
         """Return the weights after local training, and the loss summed over the rows.
 
-        y: class index, or the standardised number; shape (n,).
+        x: array of shape (n, ...), as the network reads it.
+        y: class index, or standardised number; array of shape (n,).
 
-        The loss is what the steps of the first epoch saw before they moved, without the proximal term: no extra pass, and near to
-        the loss of the weights that came in.
+        The loss is what the steps of the first epoch saw before they moved, without the proximal term: no extra pass,
+        and near to the loss of the weights that came in.
         """
         index, weight = batches(len(y), descent, drawn)
-        network.set_weights(self.model, weights)
         key = (descent.batch_size, descent.proximal_mu > 0)
         if key not in self._graphs:
             self._graphs[key] = self._compile(*key)
+        network.set_weights(self.model, weights)
+        rates = (descent.learning_rate, descent.momentum, descent.proximal_mu, descent.loss_bound)
         loss = self._graphs[key](
             np.asarray(x, np.float32),
             np.asarray(y, np.float32),
             index,
             weight,
             np.int32(len(index) // descent.epochs),
-            *(
-                np.float32(value)
-                for value in (descent.learning_rate, descent.momentum, descent.proximal_mu, descent.loss_bound)
-            ),
+            np.array(rates, np.float32),
         )
-        # A copy: the variable's memory is written again by the next site.
-        after = {name: np.array(own.numpy()) for name, own in self._variables.items()}
-        return after, float(loss)
+        # Copies: the next call writes into the variables' memory.
+        return {name: np.array(own.numpy()) for name, own in self._variables.items()}, float(loss)
 
     def outputs(self, weights: Arrays, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the network's outputs, array of shape (n, outputs)."""
+        """Return what the network says of each row, array of shape (n, outputs)."""
         network.set_weights(self.model, weights)
-        parts = [
-            self._forward(np.asarray(x[start : start + _SCORED_ROWS], np.float32)).numpy()
-            for start in range(0, len(x), _SCORED_ROWS)
-        ]
+        starts = range(0, len(x), _SCORED_ROWS)
+        parts = [self._forward(np.asarray(x[start : start + _SCORED_ROWS], np.float32)).numpy() for start in starts]
         return np.concatenate([np.zeros((0, self._outputs), np.float32), *parts])
 
     def _compile(self, batch_size: int, proximal: bool) -> Any:
-        """Return the graph of a whole local training for one batch size."""
-        tf, own, momenta = self._tf, list(self._variables.values()), self._momenta
+        """Return the graph of a whole local training; it is traced once."""
+        tf, own, velocities = self._tf, list(self._variables.values()), self._velocities
 
-        def run(
-            x: Any, y: Any, index: Any, weight: Any, epoch_steps: Any, rate: Any, momentum: Any, mu: Any, bound: Any
-        ) -> Any:
+        def run(x: Any, y: Any, index: Any, weight: Any, epoch_steps: Any, rates: Any) -> Any:
+            rate, momentum, mu, bound = tf.unstack(rates)
             anchors = [tf.identity(variable) for variable in own] if proximal else []
-            cleared = [velocity.assign(tf.zeros_like(velocity)) for velocity in momenta]
+            cleared = [velocity.assign(tf.zeros_like(velocity)) for velocity in velocities]
 
             def step(number: Any, total: Any) -> Any:
                 rows, share = index[number], weight[number]
@@ -135,7 +129,8 @@ class Trainer:
                 gradients = tape.gradient(mean, own)
                 if proximal:
                     gradients = [g + mu * (w - a) for g, w, a in zip(gradients, own, anchors, strict=True)]
-                for variable, velocity, gradient in zip(own, momenta, gradients, strict=True):
+                for variable, velocity, gradient in zip(own, velocities, gradients, strict=True):
+                    # One pass over the memory for both updates.
                     tf.raw_ops.ResourceApplyMomentum(
                         var=variable.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=momentum
                     )
@@ -143,17 +138,16 @@ class Trainer:
                 return number + 1, total + tf.where(number < epoch_steps, seen, tf.zeros_like(seen))
 
             with tf.control_dependencies(cleared):
-                start = (tf.constant(0), tf.constant(0.0, tf.float64))
-            return tf.while_loop(lambda number, _: number < tf.shape(index)[0], step, start)[1]
+                first = (tf.constant(0), tf.constant(0.0, tf.float64))
+            return tf.while_loop(lambda number, _: number < tf.shape(index)[0], step, first)[1]
 
-        spec = tf.TensorSpec
         signature = [
-            spec((None, *self.model.input_shape[1:]), tf.float32),
-            spec((None,), tf.float32),
-            spec((None, batch_size), tf.int32),
-            spec((None, batch_size), tf.float32),
-            spec((), tf.int32),
-            *(spec((), tf.float32) for _ in range(4)),
+            self._rows,
+            tf.TensorSpec((None,), tf.float32),
+            tf.TensorSpec((None, batch_size), tf.int32),
+            tf.TensorSpec((None, batch_size), tf.float32),
+            tf.TensorSpec((), tf.int32),
+            tf.TensorSpec((4,), tf.float32),
         ]
         return tf.function(run, input_signature=signature, autograph=False)
 
@@ -168,6 +162,6 @@ class Trainer:
 
 @lru_cache(maxsize=8)
 def trainer(architecture: str, options: Any, input_shape: tuple[int, ...], outputs: int, threads: int) -> Trainer:
-    """Return the one trainer of this process for such a network."""
+    """Return this process's one trainer of such a network; arguments as in ``network.build``."""
     runtime.start(threads)
     return Trainer(network.build(architecture, options, input_shape, outputs), threads)

@@ -1,7 +1,7 @@
 """Our side: the engine of ``consilium-simulate``, on the same rows as Flower's side.
 
 It does more than Flower's: preparation and evaluation are exchanges of the run, and everything travels as fixed-point
-words. Their time is in the numbers.
+words. Their time is in the numbers. What the loop imports on first use is imported before it, as Flower's driver does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data.split import SiteData
+from server.strategies import server_optimizer
 from server.training import Observers
 from shared.examples import Arrays, Examples, Part
 from shared.methods.combinators import InTurn
@@ -26,7 +27,7 @@ from simulations.local import Consortium
 
 def logistic(process_started: float) -> Timing:
     """Run the logistic regression through our engine; times are of ``time.time``."""
-    import sklearn.linear_model  # noqa: F401  # its import is not part of the loop
+    import sklearn.linear_model  # noqa: F401
 
     table = work.breast_cancer()
     held_out = np.array_split(np.arange(len(table.held_out[1])), work.SITES)
@@ -64,7 +65,7 @@ def _rows(x: NDArray[np.float64], y: NDArray[np.int64], prefix: str) -> Examples
 def cnn(process_started: float) -> Timing:
     """Run the CNN through our engine; times are of ``time.time``."""
     study = work.cnn_study()
-    runtime.start(study.study.threads)  # its import is not part of the loop
+    runtime.start(study.study.threads)
     held_out = work.cnn_site(work.HELD_OUT)
     own = np.array_split(np.arange(len(held_out[1])), work.SITES)
     data = {
@@ -86,6 +87,7 @@ def _images(x: NDArray[np.float32], y: NDArray[np.int64], prefix: str) -> Exampl
 
 def timed(study: Study, data: dict[str, SiteData], process_started: float) -> Timing:
     """Run a study over sites' data and say where the time went."""
+    server_optimizer(study)
     entered = time.time()
     ended: list[tuple[str, float]] = []
     observers = Observers(clock=time.perf_counter, report=lambda record: ended.append((record.stage, time.time())))

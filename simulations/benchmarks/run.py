@@ -13,9 +13,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from shared.provenance import versions
 from simulations.benchmarks import watched
@@ -31,6 +31,9 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
+
+# Flower's side, and ours that it is divided by.
+PAIRS = {"logistic-flower": "logistic-ours", "cnn-flower": "cnn-ours", "cnn-flower-kept": "cnn-ours"}
 
 
 def measure(name: str) -> Numbers:
@@ -68,11 +71,10 @@ def _median(runs: Sequence[Numbers]) -> Numbers:
 def ratios(results: Mapping[str, Numbers]) -> Numbers:
     """Return Flower's number divided by ours for each piece of work, and the share of the bare training speed."""
     found: Numbers = {}
-    for work in ("logistic", "cnn"):
-        flower, ours = results[f"{work}-flower"], results[f"{work}-ours"]
+    for side, ours in PAIRS.items():
         for key in ("loop_s", "rounds_s", "seconds", "rss_mib", "pss_mib"):
-            found[f"{work} {key}: flower / ours"] = flower[key] / ours[key]
-    found["cnn rounds_s: bare steps / ours"] = results["cnn-bare"]["rounds_s"] / results["cnn-ours"]["rounds_s"]
+            found[f"{key}: {side} / {ours}"] = results[side][key] / results[ours][key]
+    found["rounds_s: cnn-bare / cnn-ours"] = results["cnn-bare"]["rounds_s"] / results["cnn-ours"]["rounds_s"]
     return found
 
 
@@ -108,13 +110,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="how often each side runs")
     parser.add_argument("--output", type=Path, default=Path("runs/bench.json"))
     options = parser.parse_args()
-    sides: dict[str, Any] = {
-        "logistic-flower": lambda: measure("logistic-flower"),
-        "logistic-ours": lambda: measure("logistic-ours"),
-        "cnn-flower": lambda: measure("cnn-flower"),
-        "cnn-ours": lambda: measure("cnn-ours"),
+    sides: dict[str, Callable[[], Numbers]] = {
+        **{name: partial(measure, name) for pair in PAIRS.items() for name in pair},
         "cnn-bare": measure_steps,
-        "run breast_cancer": lambda: measure_command("breast_cancer"),
+        "run breast_cancer": partial(measure_command, "breast_cancer"),
     }
     results: dict[str, Numbers] = {}
     for name, side in sides.items():

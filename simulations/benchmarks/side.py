@@ -14,14 +14,19 @@ from simulations.benchmarks.work import Timing
 
 def run(name: str, process_started: float) -> Timing:
     """Run the side of that name; only what it needs is imported."""
-    work, _, side = name.partition("-")
-    if side == "flower":
+    if "flower" in name:
         from simulations.benchmarks import flower_peer
 
-        return {"logistic": flower_peer.logistic, "cnn": flower_peer.cnn}[work](process_started)
-    from simulations.benchmarks import our_side
+        sides = {
+            "logistic-flower": flower_peer.logistic,
+            "cnn-flower": flower_peer.cnn,
+            "cnn-flower-kept": flower_peer.cnn_kept,
+        }
+    else:
+        from simulations.benchmarks import our_side
 
-    return {"logistic": our_side.logistic, "cnn": our_side.cnn}[work](process_started)
+        sides = {"logistic-ours": our_side.logistic, "cnn-ours": our_side.cnn}
+    return sides[name](process_started)
 
 
 if __name__ == "__main__":

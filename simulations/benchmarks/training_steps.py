@@ -1,8 +1,8 @@
 """The training steps of the CNN's work and nothing else: what the federated loop can at best reach.
 
-The same compiled graph on the same rows in the same order: ten sites one after the other, ``CNN_ROUNDS`` times, each starting from
-the first weights. There is no preparation exchange, no averaging, no encoding and no evaluation. Start-up and the graph's compilation
-are not counted, although the federated loop's first round has the latter in it.
+The same compiled graph on the same numbers of rows: ten sites one after the other, ``CNN_ROUNDS`` times, each starting
+from the first weights. There is no averaging, no encoding and no evaluation. Start-up and the graph's compilation are
+not counted, although the federated loop's first round has the latter in it.
 
 ``python -m simulations.benchmarks.training_steps`` prints ``{"seconds": ..., "steps": ..., "ms_per_step": ...}``.
 """
@@ -10,12 +10,10 @@ are not counted, although the federated loop's first round has the latter in it.
 from __future__ import annotations
 
 import json
-import math
 import time
 
-from shared.methods.averaging import LOSS_BOUND
 from shared.models import network
-from shared.models.training import Descent, Trainer, trainer
+from shared.models.training import Trainer, batches, trainer
 from shared.randomness import for_site
 from shared.study import Study
 from simulations.benchmarks import work
@@ -24,7 +22,7 @@ from simulations.benchmarks import work
 def bare_training_seconds(rounds: int) -> float:
     """Return the wall-clock seconds that the steps of so many rounds take."""
     study = work.cnn_study()
-    own, descent = _trainer(study), descent_of(study)
+    own, descent = _trainer(study), study.method.options.descent()
     weights = network.initial_weights(own.model, study.study.seed)
     sites = [work.cnn_site(number) for number in range(work.SITES)]
 
@@ -41,21 +39,10 @@ def bare_training_seconds(rounds: int) -> float:
 
 def steps(rounds: int) -> int:
     """Return the number of training steps in so many rounds."""
-    descent = descent_of(work.cnn_study())
-    return rounds * work.SITES * descent.epochs * math.ceil(len(work.cnn_site(0)[1]) / descent.batch_size)
-
-
-def descent_of(study: Study) -> Descent:
-    """Return how a site of the study descends."""
-    options = study.method.options
-    return Descent(
-        epochs=options.local_epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        momentum=options.momentum,
-        proximal_mu=options.proximal_mu,
-        loss_bound=LOSS_BOUND,
-    )
+    study = work.cnn_study()
+    drawn = for_site(study.study.seed, "site_0", 1).training
+    index, _ = batches(len(work.cnn_site(0)[1]), study.method.options.descent(), drawn)
+    return rounds * work.SITES * len(index)
 
 
 def _trainer(study: Study) -> Trainer:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
 
 from client import cli
-from shared.errors import MixedInstallation
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])
@@ -32,18 +30,3 @@ def test_version_is_the_installed_one() -> None:
 
 def test_an_unknown_command_is_an_error_of_the_user() -> None:
     assert 2 == CliRunner().invoke(cli.app, ["start"]).exit_code
-
-
-def test_a_mixed_installation_stops_it_with_one_message(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def mixed() -> None:
-        raise MixedInstallation("shared from two folders")
-
-    monkeypatch.setattr(cli, "require_one_root", mixed)
-    monkeypatch.setattr(sys, "argv", ["consilium-client", "--version"])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-
-    assert 2 == stopped.value.code
-    assert ("", "error: shared from two folders\n") == tuple(capsys.readouterr())
