@@ -11,10 +11,11 @@ The state holds ``round``, ``weights/...`` and, at the aggregator only, ``server
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from shared.examples import Arrays
+from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods.base import Contribution, Measurements, ServerOptimizer, Total, under, within
 
@@ -75,3 +76,31 @@ def advance(state: Arrays, total: Total, optimizer: ServerOptimizer) -> tuple[Ar
     moved, weights = optimizer.apply(within("server/optimizer", state), weights, mean)
     state = {"round": state["round"] + 1, **under("weights", weights), **under("server/optimizer", moved)}
     return state, {"loss": float(total.arrays["loss"]) / total.weight}
+
+
+class AveragingMethod:
+    """The half of a method at the aggregator, which is the same for everything that is averaged.
+
+    optimizer: how the weights move with their mean.
+    rounds: training rounds.
+    """
+
+    def __init__(self, optimizer: ServerOptimizer, rounds: int) -> None:
+        self.optimizer = optimizer
+        self.rounds = rounds
+
+    def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
+        """Return the state moved by the mean."""
+        return advance(state, total, self.optimizer)
+
+    def finished(self, state: Arrays) -> bool:
+        """Whether all rounds have been made."""
+        return bool(state["round"] >= self.rounds)
+
+    def result(self, state: Arrays) -> Arrays:
+        """Return the weights."""
+        return weights_of(state)
+
+    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
+        """Nothing stays at the hospital."""
+        return

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from shared.examples import Arrays, Examples, Part
 from shared.methods import averaging
-from shared.methods.base import NOTHING, Ask, Contribution, Measurements, ServerOptimizer, Total
+from shared.methods.base import NOTHING, Ask, Contribution, ServerOptimizer
 from shared.metrics import log_odds
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness
@@ -48,21 +47,18 @@ class LogisticRegressionOptions:
     C: Annotated[float, Field(gt=0)] = 1.0
 
 
-class LogisticRegressionAveraging:
+class LogisticRegressionAveraging(averaging.AveragingMethod):
     """One prepared study; weights are ``coef`` (1 or classes, features) and ``intercept`` (1 or classes,)."""
 
     Options: ClassVar[type[Any]] = LogisticRegressionOptions
     state_norm_bound: ClassVar[float] = 1e6
 
-    def __init__(
-        self, options: LogisticRegressionOptions, preparation: Preparation, max_rows: int, optimizer: ServerOptimizer
-    ) -> None:
-        self.options = options
+    def __init__(self, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> None:
+        super().__init__(optimizer, study.method.rounds)
+        self.options: LogisticRegressionOptions = study.method.options
         self.preparation = preparation
-        self.max_rows = max_rows
-        self.optimizer = optimizer
+        self.max_rows = study.data.max_rows_per_site
         self.classes = len(preparation.contract.classes)
-        self.rounds = 0
 
     @classmethod
     def check(cls, study: Study) -> None:
@@ -75,9 +71,7 @@ class LogisticRegressionAveraging:
     @classmethod
     def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:
         """Return the method for one study whose data have been prepared."""
-        method = cls(study.method.options, preparation, study.data.max_rows_per_site, optimizer)
-        method.rounds = study.method.rounds
-        return method
+        return cls(study, preparation, optimizer)
 
     @classmethod
     def centralised(cls, study: Study) -> Study:
@@ -140,22 +134,6 @@ class LogisticRegressionAveraging:
         odds = self.scores(weights, prepared)
         own = odds[np.arange(len(odds)), prepared.y.astype(np.int64)]
         return np.asarray(np.logaddexp(0.0, -own))
-
-    def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
-        """Return the state moved by the mean."""
-        return averaging.advance(state, total, self.optimizer)
-
-    def finished(self, state: Arrays) -> bool:
-        """Whether all rounds have been made."""
-        return bool(state["round"] >= self.rounds)
-
-    def result(self, state: Arrays) -> Arrays:
-        """Return the weights."""
-        return averaging.weights_of(state)
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
         """Return the log-odds of each class against the rest, shape (n, classes)."""

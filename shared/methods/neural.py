@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -97,7 +96,7 @@ class NeuralOptions:
         )
 
 
-class Neural:
+class Neural(averaging.AveragingMethod):
     """The method for one prepared study; weights are named by layer, ``block_1/conv/kernel``, float32.
 
     seed: the first weights derive from it.
@@ -107,24 +106,13 @@ class Neural:
     Options: ClassVar[type[Any]] = NeuralOptions
     state_norm_bound: ClassVar[float] = 1e4
 
-    def __init__(
-        self,
-        options: NeuralOptions,
-        preparation: Preparation,
-        max_rows: int,
-        optimizer: ServerOptimizer,
-        *,
-        rounds: int,
-        seed: int,
-        threads: int,
-    ) -> None:
-        self.options = options
+    def __init__(self, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> None:
+        super().__init__(optimizer, study.method.rounds)
+        self.options: NeuralOptions = study.method.options
         self.preparation = preparation
-        self.max_rows = max_rows
-        self.optimizer = optimizer
-        self.rounds = rounds
-        self.seed = seed
-        self.threads = threads
+        self.max_rows = study.data.max_rows_per_site
+        self.seed = study.study.seed
+        self.threads = study.study.threads
         self.classes = len(preparation.contract.classes)
 
     @classmethod
@@ -145,15 +133,7 @@ class Neural:
     @classmethod
     def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:
         """Return the method for one study whose data have been prepared."""
-        return cls(
-            study.method.options,
-            preparation,
-            study.data.max_rows_per_site,
-            optimizer,
-            rounds=study.method.rounds,
-            seed=study.study.seed,
-            threads=study.study.threads,
-        )
+        return cls(study, preparation, optimizer)
 
     @classmethod
     def centralised(cls, study: Study) -> Study:
@@ -209,20 +189,8 @@ class Neural:
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
         """Return the state moved by the mean; ``clipped`` counts values over all contributing sites."""
-        state, measurements = averaging.advance(state, total, self.optimizer)
+        state, measurements = super().advance(state, total)
         return state, {**measurements, "clipped": float(total.arrays["clipped"])}
-
-    def finished(self, state: Arrays) -> bool:
-        """Whether all rounds have been made."""
-        return bool(state["round"] >= self.rounds)
-
-    def result(self, state: Arrays) -> Arrays:
-        """Return the weights."""
-        return averaging.weights_of(state)
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
         """Return the log-odds of each class against the rest, (n, classes), or numbers in the label's unit, (n, 1)."""

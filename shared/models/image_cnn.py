@@ -49,8 +49,8 @@ class ImageCnn:
         smallest = min(input_shape[:2])
         if smallest >> len(self.filters) < 1:
             raise ValueError(
-                f"options.model: expected at most {smallest.bit_length() - 1} entries of filters, because every block halves"
-                f" the image, which has {smallest} pixels. Received: {len(self.filters)}"
+                f"options.model: expected at most {smallest.bit_length() - 1} entries of filters, because every block"
+                f" halves the image, which has {smallest} pixels. Received: {len(self.filters)}"
             )
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> Any:

@@ -1,8 +1,8 @@
 """The other side: Flower's own Ray simulation of the same work, set up as well as we know how.
 
 One processor for each client and so one actor for each processor (the default is one actor on two processors), no
-client-side evaluation, no telemetry, no dashboard, data kept in the actor between messages. Flower imports TensorFlow in
-every process where it is installed; for the logistic regression it is hidden, as on a machine that lacks it.
+client-side evaluation, no telemetry, no dashboard, data kept in the actor between messages. Flower imports TensorFlow
+in every process where it is installed; for the logistic regression it is hidden, as on a machine that lacks it.
 
 The CNN comes twice: ``cnn`` builds the network for every message, as Flower's TensorFlow examples do, and ``cnn_kept``
 keeps the compiled network in the actor, which is the best that we found.
@@ -209,7 +209,7 @@ def _simulate(client: Any, start: Weights, rounds: int) -> tuple[float, _Run, fl
             client_app=client,
             num_supernodes=work.SITES,
             backend_config={
-                "init_args": {"num_cpus": os.cpu_count() or 1, "include_dashboard": False},
+                "init_args": {"num_cpus": os.cpu_count() or 1, "include_dashboard": False, "log_to_driver": False},
                 "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
             },
         )

@@ -35,6 +35,20 @@ ENVIRONMENT = {
 # Flower's side, and ours that it is divided by.
 PAIRS = {"logistic-flower": "logistic-ours", "cnn-flower": "cnn-ours", "cnn-flower-kept": "cnn-ours"}
 
+LABELS = {
+    "imports_s": "imports, s",
+    "start_up_s": "start-up, s",
+    "rounds_s": "rounds, s",
+    "tear_down_s": "tear-down, s",
+    "loop_s": "all but imports, s",
+    "seconds": "whole process, s",
+    "cpu_seconds": "processor time, s",
+    "rss_mib": "peak RSS, MiB",
+    "pss_mib": "peak PSS, MiB",
+    "processes": "processes",
+    "quality": "accuracy",
+}
+
 
 def measure(name: str) -> Numbers:
     """Run one side (``simulations/benchmarks/side.py``) once."""
@@ -68,40 +82,26 @@ def _median(runs: Sequence[Numbers]) -> Numbers:
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def ratios(results: Mapping[str, Numbers]) -> Numbers:
-    """Return Flower's number divided by ours for each piece of work, and the share of the bare training speed."""
-    found: Numbers = {}
-    for side, ours in PAIRS.items():
-        for key in ("loop_s", "rounds_s", "seconds", "rss_mib", "pss_mib"):
-            found[f"{key}: {side} / {ours}"] = results[side][key] / results[ours][key]
-    found["rounds_s: cnn-bare / cnn-ours"] = results["cnn-bare"]["rounds_s"] / results["cnn-ours"]["rounds_s"]
+def ratios(results: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """Return, for each of Flower's sides, its numbers divided by ours, and the share of the bare training speed."""
+    keys = ("loop_s", "rounds_s", "seconds", "rss_mib", "pss_mib")
+    found = {side: {key: results[side][key] / results[ours][key] for key in keys} for side, ours in PAIRS.items()}
+    found["cnn-bare"] = {"rounds_s": results["cnn-bare"]["rounds_s"] / results["cnn-ours"]["rounds_s"]}
     return found
 
 
-def _show(results: Mapping[str, Numbers], compared: Numbers) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = {
-        "imports_s": "imports s",
-        "start_up_s": "start-up s",
-        "rounds_s": "rounds s",
-        "tear_down_s": "tear-down s",
-        "loop_s": "loop s",
-        "seconds": "process s",
-        "cpu_seconds": "CPU s",
-        "rss_mib": "peak RSS MiB",
-        "pss_mib": "peak PSS MiB",
-        "quality": "accuracy",
-    }
-    table = Table("", *columns.values(), title="loop = start-up + rounds + tear-down", title_justify="left")
-    for name, numbers in results.items():
-        table.add_row(name, *(f"{numbers[key]:.4g}" if key in numbers else "" for key in columns))
-    second = Table("ratio", "", title_justify="left")
-    for name, value in compared.items():
-        second.add_row(name, f"{value:.3g}")
-    console = Console()
-    console.print(table, second)
+def table(columns: Mapping[str, Numbers]) -> str:
+    """Return numbers as text: a line for each key of ``LABELS``, a column for each side."""
+    width = max(map(len, LABELS.values()))
+    lines = [" ".join([" " * width, *(f"{name:>{max(9, len(name))}}" for name in columns)])]
+    for key, label in LABELS.items():
+        if any(key in numbers for numbers in columns.values()):
+            cells = (
+                f"{numbers[key]:.4g}".rjust(max(9, len(name))) if key in numbers else " " * max(9, len(name))
+                for name, numbers in columns.items()
+            )
+            lines.append(" ".join([label.ljust(width), *cells]).rstrip())
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -120,7 +120,8 @@ def main() -> None:
         print(f"{name}, {options.repeats} times", flush=True)
         results[name] = _median([side() for _ in range(options.repeats)])
     compared = ratios(results)
-    _show(results, compared)
+    print(f"\n{table(results)}\n\nFlower's number divided by ours; bare training steps divided by our rounds")
+    print(f"{table(compared)}\n")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     report = {"results": results, "ratios": compared, "processors": os.cpu_count(), "versions": versions()}
     options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """The two pieces of work that both sides of a benchmark do, and what a side reports.
 
 Logistic regression: scikit-learn's Wisconsin data, standardised, 455 training patients dealt to ten sites, 20 rounds of
-one local iteration. CNN: 694,000 parameters, ten sites with 200 images each, 5 rounds of one epoch; an image shows
+one local iteration. CNN: 692,380 parameters, ten sites with 200 images each, 5 rounds of one epoch; an image shows
 noise and a bright square, whose place is the class.
 """
 

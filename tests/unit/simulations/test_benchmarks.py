@@ -41,11 +41,19 @@ def test_ratios_are_flowers_numbers_divided_by_ours() -> None:
     sides = {"logistic-flower": flower, "logistic-ours": ours, "cnn-flower": flower, "cnn-flower-kept": flower}
     found = run.ratios({**sides, "cnn-ours": ours, "cnn-bare": {"rounds_s": 3.0}})
 
-    assert 40.0 == found["loop_s: logistic-flower / logistic-ours"]
-    assert 2.5 == found["rounds_s: cnn-flower / cnn-ours"]
-    assert 3.0 == found["rss_mib: cnn-flower-kept / cnn-ours"]
-    assert 2.0 == found["pss_mib: cnn-flower / cnn-ours"]
-    assert 0.75 == found["rounds_s: cnn-bare / cnn-ours"]
+    assert 40.0 == found["logistic-flower"]["loop_s"]
+    assert 2.5 == found["cnn-flower"]["rounds_s"]
+    assert 3.0 == found["cnn-flower-kept"]["rss_mib"]
+    assert 2.0 == found["cnn-flower"]["pss_mib"]
+    assert {"rounds_s": 0.75} == found["cnn-bare"]
+
+
+def test_a_table_has_a_line_for_each_number_and_a_column_for_each_side() -> None:
+    assert [
+        "                           a a-long-name",
+        "rounds, s                2.5      0.1235",
+        "peak RSS, MiB            300",
+    ] == run.table({"a": {"rounds_s": 2.5, "rss_mib": 300.0}, "a-long-name": {"rounds_s": 0.12346}}).splitlines()
 
 
 def test_the_table_is_dealt_to_ten_sites_without_losing_a_patient() -> None:
