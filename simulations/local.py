@@ -15,6 +15,7 @@ from server.transport import Arrival, Transport
 from shared.errors import DataError
 from shared.examples import Part
 from shared.messages import ContributeRequest
+from shared.methods import METHODS
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
 from shared.study import Study
@@ -71,8 +72,9 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
     raw: what each hospital's files hold, by site name.
     tell: called with each site's name before it starts.
 
-    Raises: DataError naming every site that cannot take part, and why.
+    Raises: DataError naming every site that cannot take part, and why; DependencyMissing if the method cannot run here.
     """
+    METHODS[study.method.name].require()
     data: dict[str, SiteData] = {}
     problems: list[str] = []
     for site, table in raw.items():

@@ -89,6 +89,11 @@ class AveragingMethod:
         self.optimizer = optimizer
         self.rounds = rounds
 
+    @classmethod
+    def require(cls) -> None:
+        """Raise DependencyMissing unless what the method needs is installed: no more than Consilium itself does."""
+        return
+
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
         """Return the state moved by the mean."""
         return advance(state, total, self.optimizer)

@@ -173,6 +173,11 @@ class TrainingMethod(Method[Arrays], Protocol):
         ...
 
     @classmethod
+    def require(cls) -> None:
+        """Raise DependencyMissing, saying what to type, unless the packages that this method needs are installed."""
+        ...
+
+    @classmethod
     def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:
         """Return the method for one study whose data have been prepared."""
         ...

@@ -117,7 +117,7 @@ class Neural(averaging.AveragingMethod):
 
     @classmethod
     def check(cls, study: Study) -> None:
-        """Raise ValueError unless the architecture reads such data, DependencyMissing unless Keras is installed."""
+        """Raise ValueError unless the architecture reads such data."""
         options: NeuralOptions = study.method.options
         if options.model.reads != study.data.kind:
             fitting = [name for name, model in MODELS.items() if model.reads == study.data.kind]
@@ -128,6 +128,10 @@ class Neural(averaging.AveragingMethod):
         if study.data.images:
             images = study.data.images
             options.model.check((images.height, images.width, images.channels))
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise DependencyMissing unless Keras and TensorFlow are installed; neither is imported."""
         runtime.require()
 
     @classmethod

@@ -128,21 +128,27 @@ def test_a_used_folder_without_resume(own: Path) -> None:
     )
 
 
-def test_a_study_that_needs_keras_says_what_to_type(tmp_path: Path) -> None:
-    """Keras is hidden from the process by a meta path hook, as on a machine without it."""
-    code = """
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"), [(["run", "digits_cnn"], 2, "consilium[keras"), (["list"], 0, "digits_cnn")]
+)
+def test_without_keras_a_study_that_needs_it_says_what_to_type(
+    tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    """Keras is hidden from the process, as on a machine without it."""
+    program = f"""
 import sys
 import importlib.util as util
 found = util.find_spec
 util.find_spec = lambda name, *rest: None if name.split('.')[0] in ('keras', 'tensorflow') else found(name, *rest)
 from simulations.cli import main
-sys.argv[1:] = ['run', 'digits_cnn']
+sys.argv[1:] = {arguments!r}
 main()
 """
     python = Path(command()[0]).with_name("python")
-    process = subprocess.run([str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert process.returncode == 2, process.stderr
-    assert "consilium[keras" in process.stderr
+    process = subprocess.run([str(python), "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == code, process.stderr
+    assert said in process.stdout + process.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from shared.plan import TRAIN
 from shared.preparation import Prepared
 from shared.randomness import for_site
 from shared.study import Study, parse_study
-from simulations.local import Consortium
+from simulations.local import Consortium, gather
 from tests.builders import examples_of, random_consortium, site_of, table_study, ticking
 
 ROOT = Path(__file__).parents[3]
@@ -120,13 +120,14 @@ def test_options_can_be_changed_from_code() -> None:
     assert (TabularMlp(units=()), 3) == (options.model, options.local_epochs)
 
 
-def test_a_study_without_keras_is_refused_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_without_keras_is_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise DependencyMissing("type this")
 
     monkeypatch.setattr(runtime, "require", missing)
+    study = mlp_study()  # reading a study, to list it, needs no Keras
     with pytest.raises(DependencyMissing, match="type this"):
-        mlp_study()
+        gather(study, {})
 
 
 @pytest.mark.parametrize("sites", [5, 20, 100])
