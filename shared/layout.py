@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Entry:
         if not (math.isfinite(self.bound) and self.bound > 0 and self.precision > 0):
             raise ValueError(f"entry {self.name!r}: bound and precision must be positive and finite")
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,12 +31,20 @@ def generator(seed: int, *labels: str | int) -> np.random.Generator:
 class Randomness:
     """What a method may draw from at a site.
 
-    training: reproducible, from (study seed, site, round): batches, stochastic rounding.
+    seed: of the study.
+    site, round: whose numbers, and of which round.
     """
 
-    training: np.random.Generator
+    seed: int
+    site: str
+    round: int
+
+    @cached_property
+    def training(self) -> np.random.Generator:
+        """The reproducible generator for batches and stochastic rounding; exact methods never make it."""
+        return generator(self.seed, "site", self.site, self.round)
 
 
 def for_site(seed: int, site: str, round_number: int) -> Randomness:
     """Return what one site draws from in one round."""
-    return Randomness(training=generator(seed, "site", site, round_number))
+    return Randomness(seed, site, round_number)

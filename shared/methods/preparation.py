@@ -34,7 +34,6 @@ class PreparationMethod:
 
     def __init__(self, contract: DataContract) -> None:
         self.contract = contract
-        self._memo: tuple[Arrays, Preparation] | None = None
 
     def start(self) -> Arrays:
         """Return the state before the exchange: nothing but the fact that none has been made."""
@@ -140,12 +139,7 @@ class PreparationMethod:
         return bool(state["rounds"] >= 1)
 
     def result(self, state: Arrays) -> Preparation:
-        """Return the preparation; the same object for the same state, so that prepared rows are computed once."""
-        if self._memo is None or not _same(self._memo[0], state):
-            self._memo = (dict(state), self._result(state))
-        return self._memo[1]
-
-    def _result(self, state: Arrays) -> Preparation:
+        """Return the preparation that the sums give."""
         rows = int(state["rows"])
         missing, outside = (row.astype(int).tolist() for row in state["counts"])
         columns = []
@@ -177,10 +171,6 @@ class PreparationMethod:
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
         """Nothing stays at the hospital."""
         return
-
-
-def _same(a: Arrays, b: Arrays) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def _unit(values: NDArray[Any], bounds: tuple[float, float] | None) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ class Usage:
 
     output: what it wrote to standard output.
     seconds: wall clock.
-    cpu_seconds: user and system time of the command and of every descendant that was waited for.
+    cpu_seconds: user and system time of the command and of all its descendants, up to the last sample of each.
     rss_mib: largest sum of resident sizes over the process tree.
     pss_mib: the same with shared pages divided among their users.
     processes: largest number of processes at once.
@@ -62,9 +62,10 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
         reader.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{''.join(errors)[-2000:]}")
-    # The kernel's own record of the first process is exact; the samples see its descendants.
+    # The kernel's own record is exact for the first process; only the samples see those that nobody waited for.
     rss = max(sampler.rss_mib, usage.ru_maxrss / 1024)
-    return Usage(output, seconds, usage.ru_utime + usage.ru_stime, rss, sampler.pss_mib or rss, sampler.processes)
+    cpu = max(sampler.cpu_s, usage.ru_utime + usage.ru_stime)
+    return Usage(output, seconds, cpu, rss, sampler.pss_mib or rss, sampler.processes)
 
 
 class _Sampler(threading.Thread):
@@ -74,6 +75,7 @@ class _Sampler(threading.Thread):
         super().__init__(daemon=True)
         self._ended = threading.Event()
         self._tree = {root}
+        self._cpu_s: dict[int, float] = {}
         self.rss_mib = self.pss_mib = 0.0
         self.processes = 0
 
@@ -85,32 +87,41 @@ class _Sampler(threading.Thread):
             self.pss_mib = max(self.pss_mib, sum(pss for _, pss in sizes) / 1024)
             self.processes = max(self.processes, len(sizes))
 
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of every process that was ever seen."""
+        return sum(self._cpu_s.values())
+
     def stop(self) -> None:
         self._ended.set()
         self.join()
 
     def _grow(self) -> None:
         """Add the descendants of known processes; who was in the tree stays in it when its parent ends."""
-        parents = _parents()
+        running = _running()
+        parents = {pid: parent for pid, (parent, _) in running.items()}
         grown = True
         while grown:
             children = {pid for pid, parent in parents.items() if parent in self._tree} - self._tree
             grown = bool(children)
             self._tree |= children
         self._tree &= parents.keys()
+        self._cpu_s.update({pid: running[pid][1] for pid in self._tree})
 
 
-def _parents() -> dict[int, int]:
-    """Return the parent of every process."""
-    parents = {}
+def _running() -> dict[int, tuple[int, float]]:
+    """Return (parent, processor time in seconds) of every process."""
+    ticks_s = os.sysconf("SC_CLK_TCK")
+    found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
-                # The name, in parentheses, may contain anything; the parent is the second word after it.
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                # The name, in parentheses, may contain anything; what follows are numbers (proc(5)).
+                words = (folder / "stat").read_text().rpartition(")")[2].split()
             except OSError:  # it ended meanwhile
                 continue
-    return parents
+            found[int(folder.name)] = (int(words[1]), (int(words[11]) + int(words[12])) / ticks_s)
+    return found
 
 
 def _sizes_kib(pid: int) -> tuple[int, int] | None:

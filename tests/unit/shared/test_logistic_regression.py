@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from shared.methods.base import Total
+from shared.methods.logistic_regression import penalised_loss
 from shared.plan import PREPARE, TRAIN
+from shared.preparation import Prepared
 from shared.randomness import for_site
 from tests.builders import Consortium, examples_of, random_consortium, site_of, table_study, ticking
 
@@ -46,11 +50,44 @@ def test_a_site_with_one_class_trains_on() -> None:
     assert [record.contributors for record in progress.history] == [("mixed", "all_sick")] * 4
 
 
-def test_the_rows_of_weight_zero_change_neither_loss_nor_gradient() -> None:
-    """With both classes present scikit-learn ends at the same weights with and without such rows."""
-    x, y = np.array([[-1.0], [1.0], [2.0]]), np.array([0.0, 1.0, 0.0])
-    padded = LogisticRegression().fit(np.vstack([x, [[0.0]]]), [*y, 1.0], sample_weight=[1, 1, 1, 0])
-    assert padded.coef_ == pytest.approx(LogisticRegression().fit(x, y).coef_)
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("max_iter", [1, 5, 1000])
+@pytest.mark.parametrize("absent", [False, True])
+def test_the_local_step_is_that_of_scikit_learn(classes: int, max_iter: int, absent: bool) -> None:
+    """Warm-started from weights that are not zero; an absent class stands as a row of weight zero there."""
+    rng = np.random.default_rng(classes)
+    x = rng.normal(size=(50, 4))
+    y = rng.integers(0, classes - absent, 50).astype(float)
+    start = {
+        "coef": rng.normal(size=(1 if classes == 2 else classes, 4)),
+        "intercept": rng.normal(size=max(classes - 1, 1) if classes == 2 else classes),
+    }
+    changes = {"data__columns__y": {"type": "category", "levels": list(range(classes))}}
+    study = table_study(features=4, method__options={"max_iter": max_iter, "C": 0.7}, **changes)
+    plan, progress = Consortium(study, {"a": site_of("a", examples_of(x, y))}).run(ticking())
+    ours = plan.method(progress.state, TRAIN)._fit(start, Prepared(x, y))  # type: ignore[attr-defined]
+    oracle = LogisticRegression(C=0.7, max_iter=max_iter, warm_start=True)
+    oracle.classes_ = np.arange(float(classes))
+    oracle.coef_, oracle.intercept_ = start["coef"].copy(), start["intercept"].copy()
+    rows = np.vstack([x, np.zeros((classes, 4))])
+    weight = np.concatenate([np.ones(50), np.zeros(classes)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        oracle.fit(rows, np.concatenate([y, np.arange(float(classes))]), sample_weight=weight)
+    assert ours["coef"] == pytest.approx(oracle.coef_, rel=1e-6, abs=1e-8)
+    assert ours["intercept"] == pytest.approx(oracle.intercept_, rel=1e-6, abs=1e-8)
+
+
+def test_the_gradient_is_the_slope_of_the_loss() -> None:
+    rng = np.random.default_rng(5)
+    x, w = rng.normal(size=(20, 3)), rng.normal(size=8)
+    target = np.eye(2)[rng.integers(0, 2, 20)]
+    _, gradient = penalised_loss(w, x, target, 0.3)
+    steps = 1e-6 * np.eye(8)
+    slopes = [
+        (penalised_loss(w + s, x, target, 0.3)[0] - penalised_loss(w - s, x, target, 0.3)[0]) / 2e-6 for s in steps
+    ]
+    assert gradient == pytest.approx(slopes, abs=1e-8)
 
 
 def test_the_loss_is_that_of_the_broadcast_weights() -> None:
