@@ -15,7 +15,9 @@ entry needs. Nothing is clipped here: a value beyond its bound is a refusal. Bon
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +56,12 @@ class WordPlan:
         """Type of one word."""
         return _DTYPES[self.word_bits]
 
-    def scales(self) -> NDArray[np.float64]:
-        """Return 2**f for each element, shape (size,)."""
-        return np.repeat(np.exp2(np.array(self.fraction_bits, float)), [entry.size for entry in self.entries])
-
-    def bounds(self) -> NDArray[np.float64]:
-        """Return the bound of each element, shape (size,)."""
-        return np.repeat([entry.bound for entry in self.entries], [entry.size for entry in self.entries])
+    def parts(self) -> Iterator[tuple[Entry, float, slice]]:
+        """Yield each entry with its 2**f and its place in the vector."""
+        start = 0
+        for entry, bits in zip(self.entries, self.fraction_bits, strict=True):
+            yield entry, math.ldexp(1.0, bits), slice(start, start + entry.size)
+            start += entry.size
 
 
 def plan(entries: tuple[Entry, ...], word_bits: int, sites: int) -> WordPlan:
@@ -108,29 +109,26 @@ def encode(plan: WordPlan, vector: NDArray[np.float64], rounding: np.random.Gene
     if rounding is not None and plan.word_bits != 32:
         # A float64 near 2**62 has no fraction left to round.
         raise ValueError(f"stochastic rounding is for words of 32 bits. Received: {plan.word_bits}")
-    # One comparison finds both faults: NaN compares as False.
-    within = np.abs(vector) <= plan.bounds()
-    if not within.all():
-        _refuse(plan, vector, within)
-    scaled = vector * plan.scales()
-    if rounding is None:
-        np.rint(scaled, out=scaled)
-    else:
-        scaled += rounding.random(len(scaled), dtype=np.float32)
-        np.floor(scaled, out=scaled)
-    words = scaled.astype(np.int64).view(np.uint64)
-    return words if plan.word_bits == 64 else words.astype(np.uint32)
+    signed = np.empty(plan.size, dtype=np.int32 if plan.word_bits == 32 else np.int64)
+    for entry, scale, place in plan.parts():
+        values = vector[place]
+        # One comparison finds both faults: NaN compares as False.
+        if not np.abs(values).max(initial=0.0) <= entry.bound:
+            _refuse(entry, values)
+        scaled = values * scale
+        if rounding is None:
+            np.rint(scaled, out=scaled)
+        else:
+            scaled += rounding.random(entry.size, dtype=np.float32)
+            np.floor(scaled, out=scaled)
+        signed[place] = scaled
+    return signed.view(plan.dtype)
 
 
-def _refuse(plan: WordPlan, vector: NDArray[np.float64], within: NDArray[np.bool_]) -> None:
-    start = 0
-    for entry in plan.entries:
-        part = slice(start, start + entry.size)
-        if not within[part].all():
-            if not np.isfinite(vector[part]).all():
-                raise Refusal("not-finite", f"{entry.name} is not a finite number")
-            raise Refusal("beyond-bound", f"{entry.name} exceeds its declared bound {entry.bound:g}")
-        start += entry.size
+def _refuse(entry: Entry, values: NDArray[np.float64]) -> NoReturn:
+    if not np.isfinite(values).all():
+        raise Refusal("not-finite", f"{entry.name} is not a finite number")
+    raise Refusal("beyond-bound", f"{entry.name} exceeds its declared bound {entry.bound:g}")
 
 
 def decode(plan: WordPlan, words: Words) -> NDArray[np.float64]:
@@ -139,8 +137,10 @@ def decode(plan: WordPlan, words: Words) -> NDArray[np.float64]:
     Raises: ProtocolError if type or length are not the agreed ones.
     """
     check_words(plan, words)
-    signed = words.view(np.int32 if plan.word_bits == 32 else np.int64)
-    return signed.astype(np.float64) / plan.scales()
+    vector = words.view(np.int32 if plan.word_bits == 32 else np.int64).astype(np.float64)
+    for _, scale, place in plan.parts():
+        vector[place] /= scale
+    return vector
 
 
 def check_words(plan: WordPlan, words: NDArray[np.generic]) -> None:
