@@ -7,10 +7,14 @@ without pickle: the state's arrays, and a JSON text with the run's identity and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,15 @@ FILE = "last.npz"
 _FORMAT = 1
 _META = "meta.json"
 _STATE = "state/"
+
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What reading another file than a checkpoint, or a damaged one, raises."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None:
@@ -51,11 +64,19 @@ def write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None
         finally:
             os.close(descriptor)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"{folder / FILE}: the checkpoint of exchange {len(progress.history)} cannot be written: {error.strerror}."
-            f" The one before is untouched. Make room, then go on with --resume."
+            f" The one before is untouched. {remedy(error)}, then go on with --resume."
         ) from None
+
+
+def remedy(error: OSError) -> str:
+    """Return what a person can do about a file that could not be written: the beginning of a sentence."""
+    if error.errno in _FULL:
+        return "Make room"
+    return "Make the folder writable" if error.errno in _FORBIDDEN else "Mend that"
 
 
 def read(folder: Path, identity: Mapping[str, Any]) -> Progress | None:
@@ -70,18 +91,20 @@ def read(folder: Path, identity: Mapping[str, Any]) -> Progress | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             meta = json.loads(archive[_META].tobytes())
             state = {name.removeprefix(_STATE): archive[name] for name in archive.files if name.startswith(_STATE)}
+        if meta.get("format") != _FORMAT:
+            raise CheckpointError(f"{path}: expected format {_FORMAT}. Received: {meta.get('format')!r}")
+        check_identity(path, meta["identity"], identity)
+        history = tuple(
+            RoundRecord(**{**record, "contributors": tuple(record["contributors"])}) for record in meta["history"]
+        )
+        if not isinstance(meta["run"], str):
+            raise TypeError("a run's id is text")  # noqa: TRY301  # told like every other damage
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise CheckpointError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). Start in a new folder."
         ) from None
-    if meta.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: expected format {_FORMAT}. Received: {meta.get('format')!r}")
-    check_identity(path, meta["identity"], identity)
-    history = tuple(
-        RoundRecord(**{**record, "contributors": tuple(record["contributors"])}) for record in meta["history"]
-    )
     return Progress(meta["run"], state, history)
 
 

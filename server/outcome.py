@@ -72,6 +72,7 @@ class Outcome:
         compared.
     attributions: texts that the data's licences ask for.
     description: of the model, for the card.
+    cautions: sentences about this run that a reader of its numbers must know.
     """
 
     study: Study
@@ -90,6 +91,7 @@ class Outcome:
     seconds_total: float
     peak_memory_bytes: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
     @property
     def training(self) -> tuple[RoundRecord, ...]:

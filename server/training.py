@@ -69,7 +69,7 @@ def run_study(
             heading,
             {site: _last_counted(site, progress.history) for site in sites},
             transport,
-            min(study.aggregation.min_sites, len(sites)),
+            study.aggregation.min_sites,
             study.aggregation.deadline_s,
         )
         stage = plan.stage(progress.state)

@@ -194,7 +194,7 @@ def _at_home(outcome: Outcome) -> list[str]:
 
 def _cautions(outcome: Outcome) -> list[str]:
     noun = row_noun(outcome)
-    cautions = []
+    cautions = list(outcome.cautions)
     judged = {judgement.n for judgement in outcome.local.values()} | ({outcome.pooled.n} if outcome.pooled else set())
     if judged - {outcome.federated.n}:
         cautions.append(

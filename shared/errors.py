@@ -90,5 +90,7 @@ class Refusal(ConsiliumError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the sentence that names the known word closest to ``word``, or all of them when none is close."""
     words = sorted(known)
+    if not words:
+        return "Nothing is known here: leave it out."
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(words)}."

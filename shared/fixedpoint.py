@@ -90,7 +90,7 @@ def _fraction_bits(entry: Entry, word_bits: int, sites: int) -> int:
         raise StudyError(
             f"{entry.name}: with {sites} sites, values up to {entry.bound:g} leave steps of"
             f" {math.ldexp(1.0, -bits):.3g} in words of {word_bits} bits; the method needs {entry.precision:g}."
-            " Lower [data] max_rows_per_site, or narrow the declared ranges."
+            " Lower [data] max_rows_per_site, or the bounds that the study declares: ranges, update_bound."
         )
     return bits
 

@@ -5,10 +5,11 @@ saturated scores apart (bins of the probability cannot: their last bin holds eve
 Rows in one bin are ties, as in scikit-learn's treatment of equal scores, so AUROC and average precision differ from
 the row-wise values only by what happens inside a bin.
 
-Several classes are judged one against the rest, and averaged over the classes that occur (macro). Intervals are
-percentiles over Poisson resamples of the counts (Chamandy et al. 2012, "Estimating uncertainty for massive data
-streams"): each row is drawn Poisson(1) times, so each count c is drawn Poisson(c), without knowing the rows. Classes
-are resampled independently.
+Several classes are judged one against the rest, and averaged over the classes that occur (macro). Intervals of AUROC,
+average precision and accuracy are percentiles over Poisson resamples of the counts (Chamandy et al. 2012, "Estimating
+uncertainty for massive data streams"): each row is drawn Poisson(1) times, so each count c is drawn Poisson(c), without
+knowing the rows; classes are resampled independently. Intervals of Brier score and log loss follow from the sums of the
+rows' squares.
 
 Numbers: absolute and squared errors, in shares of the label's declared range; predictions are first clipped to that
 range, so that the contract bounds the sums.
@@ -30,6 +31,8 @@ ROW_LOSS_LIMIT = float(-np.log(np.finfo(np.float64).eps))
 """Largest log loss of one row, 36.04: scikit-learn's ``log_loss`` clips probabilities at the same place."""
 
 CALIBRATION_GROUPS = 10
+_NO_VARIANCE = 1e-9
+"""A label's variance below this share of its squared range is rounding, not spread."""
 _DRAWN_AT_ONCE = 500_000
 """Resampled counts held in memory at a time: 4 MB, whatever the number of rows and resamples."""
 
@@ -55,6 +58,7 @@ class ClassSums:
         judges class 1 only, others each class.
     confusion: array of shape (classes, classes): rows by true and predicted class.
     brier, log_loss: summed over rows.
+    brier_squared, log_loss_squared: sums of the squares of each row's, from which their intervals follow.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +66,8 @@ class ClassSums:
     confusion: Floats
     brier: float
     log_loss: float
+    brier_squared: float
+    log_loss_squared: float
 
     @property
     def n(self) -> int:
@@ -195,10 +201,11 @@ def count_classes(odds: Floats, labels: Floats, classes: tuple[str, ...], bins: 
     cells = np.bincount(own * len(classes) + called, minlength=len(classes) ** 2)
     hit = np.zeros_like(p)
     hit[np.arange(len(own)), own] = 1.0
-    brier = np.square(p - hit)[:, judged].sum()
-    loss = np.minimum(np.logaddexp(0.0, -odds[np.arange(len(own)), own]), ROW_LOSS_LIMIT).sum()
+    brier = np.square(p - hit)[:, judged].sum(axis=1)
+    loss = np.minimum(np.logaddexp(0.0, -odds[np.arange(len(own)), own]), ROW_LOSS_LIMIT)
     confusion = cells.reshape(len(classes), len(classes)).astype(np.float64)
-    return ClassSums(classes, histogram, confusion, float(brier), float(loss))
+    sums = (float(values.sum()) for values in (brier, loss, np.square(brier), np.square(loss)))
+    return ClassSums(classes, histogram, confusion, *sums)
 
 
 def count_numbers(predicted: Floats, labels: Floats, bounds: tuple[float, float], bins: int) -> NumberSums:
@@ -235,7 +242,9 @@ def judge(sums: Sums, replicates: int, generator: np.random.Generator) -> Judgem
         return _judge_number(sums, replicates, generator)
     metrics = _class_values(sums)
     samples = _class_samples(sums, replicates, generator)
-    intervals = {name: _interval(metrics[name], samples[name]) for name in CLASS_METRICS}
+    intervals = {name: _interval(metrics[name], samples[name]) for name in samples}
+    intervals["brier"] = _mean_interval(sums.brier, sums.brier_squared, sums.n)
+    intervals["log_loss"] = _mean_interval(sums.log_loss, sums.log_loss_squared, sums.n)
     names = sums.classes[1:] if len(sums.classes) == 2 else sums.classes
     curves = tuple(_curve(name, counts) for name, counts in zip(names, sums.histogram, strict=True))
     return Judgement(intervals, sums.n, curves, sums.classes, sums.confusion)
@@ -271,40 +280,41 @@ def _ranking(histogram: Floats) -> tuple[Floats, Floats]:
 
 
 def _class_samples(sums: ClassSums, replicates: int, generator: np.random.Generator) -> dict[str, Floats]:
-    """Return each metric's resamples, shape (replicates,)."""
-    centres = bin_centres(sums.histogram.shape[-1])
-    auroc, precision, brier, loss = [], [], np.zeros(replicates), np.zeros(replicates)
-    point_brier = point_loss = 0.0
+    """Return the resamples of AUROC, average precision and accuracy, each of shape (replicates,)."""
+    auroc, precision = [], []
     for counts in sums.histogram:
         filled = np.flatnonzero(counts.sum(axis=0))  # empty bins stay empty: only filled ones are drawn
-        p, m = probabilities(centres[filled]), centres[filled]
-        costs = np.stack([np.square(p), np.square(1.0 - p)])
-        losses = np.stack([np.logaddexp(0.0, m), np.logaddexp(0.0, -m)])
-        if len(sums.classes) > 2:
-            losses[0] = 0.0  # the loss of a row is that of its own class, which only "inside" counts
         ranking = []
         for batch in _batches(replicates, 2 * len(filled)):
             size = (batch.stop - batch.start, 2, len(filled))
-            drawn = generator.poisson(counts[:, filled], size=size).astype(np.float64)
-            ranking.append(_ranking(drawn))
-            weight = np.maximum(drawn.sum(axis=(1, 2)), 1.0)
-            brier[batch] += (drawn * costs).sum(axis=(1, 2)) / weight
-            loss[batch] += (drawn * losses).sum(axis=(1, 2)) / weight
+            ranking.append(_ranking(generator.poisson(counts[:, filled], size=size).astype(np.float64)))
         auroc.append(np.concatenate([each[0] for each in ranking]))
         precision.append(np.concatenate([each[1] for each in ranking]))
-        point_brier += float((counts[:, filled] * costs).sum()) / max(sums.n, 1)
-        point_loss += float((counts[:, filled] * losses).sum()) / max(sums.n, 1)
     cells = generator.poisson(sums.confusion, size=(replicates, *sums.confusion.shape))
     accuracy = np.trace(cells, axis1=1, axis2=2) / np.maximum(cells.sum(axis=(1, 2)), 1)
-    exact = _class_values(sums)
+    values = _class_values(sums)
     return {
-        "auroc": _nanmean(np.stack(auroc)),
-        "average_precision": _nanmean(np.stack(precision)),
+        "auroc": _centred(_nanmean(np.stack(auroc)), values["auroc"]),
+        "average_precision": _centred(_nanmean(np.stack(precision)), values["average_precision"]),
         "accuracy": accuracy,
-        # Bin centres stand for rows: only the spread is taken from them, the level from the exact sums.
-        "brier": brier - point_brier + exact["brier"],
-        "log_loss": loss - point_loss + exact["log_loss"],
     }
+
+
+def _centred(samples: Floats, value: float) -> Floats:
+    """Return resamples moved so that their mean is the value, within [0, 1].
+
+    A row that is drawn twice ties with itself, which lifts resampled average precision above what new rows would give.
+    """
+    return np.clip(samples + (value - _mean(samples)), 0.0, 1.0)
+
+
+def _mean_interval(total: float, squares: float, n: int) -> Interval:
+    """Return the mean over n rows with its normal 95 % interval: the limit of the Poisson bootstrap of a mean."""
+    if not n:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = total / n
+    half = 1.96 * math.sqrt(max(squares / n - mean * mean, 0.0) / n)
+    return Interval(mean, max(mean - half, 0.0), mean + half)
 
 
 def _batches(replicates: int, size: int) -> list[slice]:
@@ -338,6 +348,8 @@ def _curve(name: str, counts: Floats) -> Curve:
 def _judge_number(sums: NumberSums, replicates: int, generator: np.random.Generator) -> Judgement:
     n, width = max(sums.n, 1), sums.width
     variance = sums.label_squared / n - (sums.label / n) ** 2
+    if variance < _NO_VARIANCE:
+        variance = 0.0
     bins = len(sums.histogram)
     filled = np.flatnonzero(sums.histogram)
     error = (filled + 0.5) * (2.0 / bins) - 1.0

@@ -263,6 +263,10 @@ def _check(kind: type[Any], raw: Any, source: str, where: tuple[str, ...]) -> An
         raise StudyError(explain(error, kind, source, where)) from None
 
 
+_CHOICES = ("aggregation.strategy", "method.name")
+"""Keys whose value decides which options there are: the options of another choice go when one of them changes."""
+
+
 def _change(raw: dict[str, Any], key: str, text: str) -> None:
     """Set one dotted key of a parsed TOML file; a value that is not TOML is taken as text."""
     try:
@@ -270,6 +274,8 @@ def _change(raw: dict[str, Any], key: str, text: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *parts, last = key.split(".")
+    if key in _CHOICES and isinstance(raw.get(parts[0]), dict) and raw[parts[0]].get(last) != value:
+        raw[parts[0]].pop("options", None)
     if not parts or not all([*parts, last]):
         raise StudyError(f"--set expects section.key=value. Received: {key!r}")
     node = raw

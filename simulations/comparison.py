@@ -1,20 +1,21 @@
 """Was training together worth it? The same method, on one hospital's data alone, and on all data in one place.
 
 Baselines run through the same engine as the consortium, as a consortium of one: ``local`` has one hospital's training
-rows, ``pooled`` has everybody's. Each is judged on everybody's held-out rows, so that the numbers can be compared;
-``at_home`` judges on the hospital's own held-out rows, which is what that hospital would see.
+rows, ``pooled`` has everybody's. Each is judged on the same held-out rows as the consortium's model, so that the numbers
+can be compared; ``at_home`` judges on the hospital's own held-out rows, which is what that hospital would see.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from client.data.split import SiteData
 from server.training import Observers, Progress
 from shared import metrics
+from shared.errors import RunAbandoned
 from shared.examples import Examples, Part, concatenate
 from shared.methods import METHODS
 from shared.methods.base import NOTHING
@@ -30,35 +31,49 @@ POOLED = "pooled"
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Judgements of the baselines; see ``server.outcome.Outcome`` for what each is."""
+    """Judgements of the baselines; see ``server.outcome.Outcome`` for what each is.
+
+    failed: names of baselines that did not end, ``POOLED`` or a site's.
+    """
 
     pooled: Judgement | None
     local: Mapping[str, Judgement]
     local_at_home: Mapping[str, Judgement]
+    failed: tuple[str, ...] = ()
 
 
-def compare(consortium: Consortium, clock: Callable[[], float], tell: Callable[[str], None]) -> Comparison:
-    """Train and judge the baselines that the study asks for.
+def compare(
+    consortium: Consortium, judged_on: Sequence[str], clock: Callable[[], float], tell: Callable[[str], None]
+) -> Comparison:
+    """Train and judge the baselines that the study asks for. One that diverges is left out and named.
 
+    judged_on: the sites on whose held-out rows the consortium's model was judged; baselines are judged on the same.
     tell: called with what is being trained before each baseline starts.
     """
-    study = consortium.study
-    everybody = concatenate([data.parts[Part.HELD_OUT] for data in consortium.data.values()])
+    study, sites = consortium.study, consortium.data
+    everybody = concatenate([sites[name].parts[Part.HELD_OUT] for name in judged_on])
     wanted = study.simulation.compare
     pooled: Judgement | None = None
     local: dict[str, Judgement] = {}
     at_home: dict[str, Judgement] = {}
+    failed: list[str] = []
     if "pooled" in wanted:
         tell("all data in one place")
-        training = concatenate([data.parts[Part.TRAINING] for data in consortium.data.values()])
-        pooled = judge(study, "pooled", _alone(study, POOLED, training, everybody, clock)[0])
-    if "local" in wanted:
-        for site, data in consortium.data.items():
-            tell(f"{site} alone")
+        training = concatenate([data.parts[Part.TRAINING] for data in sites.values()])
+        try:
+            pooled = judge(study, "pooled", _alone(study, POOLED, training, everybody, clock)[0])
+        except RunAbandoned:
+            failed.append(POOLED)
+    for site, data in sites.items() if "local" in wanted else ():
+        tell(f"{site} alone")
+        try:
             sums, own = _alone(study, site, data.parts[Part.TRAINING], everybody, clock, data.parts[Part.HELD_OUT])
-            local[site] = judge(study, f"local/{site}", sums)
-            at_home[site] = judge(study, f"home/{site}", own)
-    return Comparison(pooled, local, at_home)
+        except RunAbandoned:
+            failed.append(site)
+            continue
+        local[site] = judge(study, f"local/{site}", sums)
+        at_home[site] = judge(study, f"home/{site}", own)
+    return Comparison(pooled, local, at_home, tuple(failed))
 
 
 def judge(study: Study, label: str, sums: Sums) -> Judgement:
@@ -96,7 +111,7 @@ def _centralised(study: Study, training: Examples, held_out: Examples) -> Study:
     return dataclasses.replace(
         METHODS[study.method.name].centralised(study),
         data=dataclasses.replace(study.data, max_rows_per_site=rows),
-        aggregation=dataclasses.replace(study.aggregation, strategy="FedAvg", options=FedAvg()),
+        aggregation=dataclasses.replace(study.aggregation, strategy="FedAvg", options=FedAvg(), min_sites=1),
         evaluation=dataclasses.replace(study.evaluation, subgroups=()),
         simulation=dataclasses.replace(study.simulation, faults=()),
     )

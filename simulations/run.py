@@ -53,8 +53,12 @@ def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display:
     identity = output.identity_of(study, consortium.data)
     output.claim(folder, identity, resume)
     with output.locked(folder), _logged(folder), threadpool_limits(limits=study.study.threads):
-        plan, progress = _train(consortium, folder, identity, display)
-        compared = comparison.compare(consortium, time.perf_counter, lambda what: _tell(display, what))
+        resumed = checkpoint.read(folder / output.CHECKPOINT, identity)
+        # Time that earlier processes spent on this run counts.
+        started -= sum(record.seconds for record in resumed.history) if resumed else 0.0
+        plan, progress = _train(consortium, folder, identity, resumed, display)
+        judged_on = progress.history[-1].contributors
+        compared = comparison.compare(consortium, judged_on, time.perf_counter, lambda what: _tell(display, what))
         display.say("writing the report")
         outcome = _outcome(consortium, plan, progress, compared, hospitals.attributions, started)
         _write(outcome, folder)
@@ -67,19 +71,18 @@ def _tell(display: Display, what: str) -> None:
 
 
 def _train(
-    consortium: Consortium, folder: Path, identity: Mapping[str, str], display: Display
+    consortium: Consortium, folder: Path, identity: Mapping[str, str], resumed: Progress | None, display: Display
 ) -> tuple[InTurn, Progress]:
-    progress = checkpoint.read(folder / output.CHECKPOINT, identity)
-    if progress:
-        log.info("resumed after exchange=%d", len(progress.history))
-        for record in progress.history:
+    if resumed:
+        log.info("resumed after exchange=%d", len(resumed.history))
+        for record in resumed.history:
             display.round(record)
     observers = Observers(
         clock=time.perf_counter,
         save=lambda progress: checkpoint.write(folder / output.CHECKPOINT, identity, progress),
         report=display.round,
     )
-    return consortium.run(observers, progress)
+    return consortium.run(observers, resumed)
 
 
 def _outcome(
@@ -102,7 +105,7 @@ def _outcome(
     method = plan.method(progress.state, TRAIN)
     return Outcome(
         study=study,
-        sites=tuple(_summary(study, data) for data in consortium.data.values()),
+        sites=tuple(_summary(study, data, data.name in compared.failed) for data in consortium.data.values()),
         preparation=results[PREPARE],
         weights=results[TRAIN],
         history=progress.history,
@@ -112,6 +115,7 @@ def _outcome(
         pooled=compared.pooled,
         local=compared.local,
         local_at_home=compared.local_at_home,
+        cautions=_cautions(compared, progress),
         attributions=tuple(attributions),
         description=method.description(),  # type: ignore[attr-defined]  # a TrainingMethod
         seconds_total=time.perf_counter() - started,
@@ -120,7 +124,21 @@ def _outcome(
     )
 
 
-def _summary(study: Study, data: SiteData) -> SiteSummary:
+def _cautions(compared: comparison.Comparison, progress: Progress) -> tuple[str, ...]:
+    """Return sentences about what is missing from the comparison."""
+    cautions = []
+    if comparison.POOLED in compared.failed:
+        cautions.append("With all data in one place, the same training diverged: there is nothing to compare with.")
+    missing = progress.history[-1].dropped
+    if missing:
+        cautions.append(
+            f"Missing when the models were judged: {', '.join(missing)}. The held-out rows are those of the other"
+            " hospitals, for every model alike."
+        )
+    return tuple(cautions)
+
+
+def _summary(study: Study, data: SiteData, failed_alone: bool) -> SiteSummary:
     import numpy as np
 
     training, held_out = data.parts[Part.TRAINING], data.parts[Part.HELD_OUT]
@@ -133,6 +151,8 @@ def _summary(study: Study, data: SiteData) -> SiteSummary:
             f"No training row of class {', '.join(absent)}. The site trains on; with logistic regression a row of"
             " weight zero stands in for each absent class."
         )
+    if failed_alone:
+        notes.append("Trained on this hospital's data alone, the model diverged: there is nothing to compare with.")
     outside = training.outside.sum(axis=0) + held_out.outside.sum(axis=0)
     return SiteSummary(
         name=data.name,

@@ -32,6 +32,10 @@ class Stage:
     name: str
     make: Callable[[Results], Method[Any]]
 
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"a stage's name prefixes arrays: expected an identifier. Received: {self.name!r}")
+
 
 class InTurn:
     """Stages one after the other; the result is the results of all stages by name.
@@ -143,11 +147,14 @@ class SideBySide:
         if not methods:
             raise ValueError("SideBySide needs at least one method")
         self.methods = dict(methods)
+        # Names are the caller's words and may hold anything; arrays are named by position.
+        self._by_key = {str(number): method for number, method in enumerate(self.methods.values())}
+        self._names = dict(zip(self._by_key, self.methods, strict=True))
 
     def start(self) -> Arrays:
         """Return all starts."""
         return {
-            key: array for name, method in self.methods.items() for key, array in under(name, method.start()).items()
+            key: array for name, method in self._by_key.items() for key, array in under(name, method.start()).items()
         }
 
     def asks(self, state: Arrays) -> Ask:
@@ -207,7 +214,7 @@ class SideBySide:
             moved = {key: array for key, array in moved.items() if not key.startswith(f"{name}/")} | under(
                 name, following
             )
-            measurements |= {f"{name}/{key}": value for key, value in measured.items()}
+            measurements |= {f"{self._names[name]}/{key}": value for key, value in measured.items()}
         return moved, measurements
 
     def finished(self, state: Arrays) -> bool:
@@ -216,15 +223,15 @@ class SideBySide:
 
     def result(self, state: Arrays) -> dict[str, Any]:
         """Return all results, by name."""
-        return {name: method.result(within(name, state)) for name, method in self.methods.items()}
+        return {self._names[key]: method.result(within(key, state)) for key, method in self._by_key.items()}
 
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> dict[str, object] | None:
         """Return what the methods leave at the hospital, by name; None if nothing."""
         kept = {
-            name: method.keep(within(name, state), examples, within(name, memory))
-            for name, method in self.methods.items()
+            self._names[key]: method.keep(within(key, state), examples, within(key, memory))
+            for key, method in self._by_key.items()
         }
         return {name: value for name, value in kept.items() if value is not None} or None
 
     def _unfinished(self, state: Arrays) -> dict[str, Method[Any]]:
-        return {name: method for name, method in self.methods.items() if not method.finished(within(name, state))}
+        return {key: method for key, method in self._by_key.items() if not method.finished(within(key, state))}

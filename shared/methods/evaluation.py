@@ -82,7 +82,7 @@ class EvaluationMethod:
         return [
             ("histogram", (1 if k == 2 else k, 2, self.bins), 1.0, True),
             ("confusion", (k, k), 1.0, True),
-            ("sums", (2,), metrics.ROW_LOSS_LIMIT + 1.0, False),
+            ("sums", (4,), (metrics.ROW_LOSS_LIMIT + 1.0) ** 2, False),
         ]
 
     def count(self, examples: Examples) -> metrics.Sums:
@@ -109,7 +109,7 @@ class EvaluationMethod:
             arrays["sums"] = np.array([sums.absolute, sums.squared, sums.label, sums.label_squared])
         else:
             arrays["confusion"] = sums.confusion
-            arrays["sums"] = np.array([sums.brier, sums.log_loss])
+            arrays["sums"] = np.array([sums.brier, sums.log_loss, sums.brier_squared, sums.log_loss_squared])
         return Contribution(arrays, float(sums.n)), NOTHING
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
@@ -130,8 +130,8 @@ class EvaluationMethod:
             return metrics.NumberSums(
                 state["histogram"], state["groups"], absolute, squared, label, label_squared, low, width
             )
-        brier, log_loss = (float(value) for value in state["sums"])
-        return metrics.ClassSums(self.contract.classes, state["histogram"], state["confusion"], brier, log_loss)
+        sums = (float(value) for value in state["sums"])
+        return metrics.ClassSums(self.contract.classes, state["histogram"], state["confusion"], *sums)
 
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> metrics.Sums:
         """Return the site's own sums: how good the released model is on its own patients."""

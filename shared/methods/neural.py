@@ -70,7 +70,7 @@ class NeuralOptions:
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     proximal_mu: Annotated[float, Field(ge=0)] = 0.0
-    update_bound: Annotated[float, Field(gt=0)] = 1.0
+    update_bound: Annotated[float, Field(gt=0, le=1e6)] = 1.0
 
     @field_validator("model", mode="plain")
     @classmethod

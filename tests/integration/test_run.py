@@ -127,11 +127,22 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: Path) -> None:
-    faults = 'simulation.faults=["hospital_2 3 nan", "hospital_4 4 exception", "hospital_1 2 twice"]'
+    faults = (
+        'simulation.faults=["hospital_2 3 nan", "hospital_4 4 exception", "hospital_1 2 twice", "hospital_5 6 lost"]'
+    )
     process = simulate("run", "breast_cancer", "--rounds", "4", "--json", "--set", faults, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     metrics = json.loads(process.stdout)
-    assert metrics["dropped"] == {"train 2": {"hospital_2": "wrong-type"}, "train 3": {"hospital_4": "internal-error"}}
+    assert metrics["dropped"] == {
+        "train 2": {"hospital_2": "wrong-type"},
+        "train 3": {"hospital_4": "internal-error"},
+        "evaluate 1": {"hospital_5": "no-reply"},
+    }
+    # All models are judged on the rows of the sites that were there.
+    assert metrics["federated"]["n"] == metrics["pooled"]["n"] == metrics["local"]["hospital_5"]["n"]
+    assert (
+        "Missing when the models were judged: hospital_5" in (tmp_path / "runs/breast_cancer/report.html").read_text()
+    )
     assert metrics["noted"] == {"train 1": {"hospital_1": "replied-twice"}}
     assert metrics["history"][1]["dropped"] == {"hospital_2": "wrong-type"}
     assert metrics["sites"]["hospital_2"]["contributed_rounds"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -60,3 +61,66 @@ def test_a_damaged_file_is_named_not_guessed_at(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         checkpoint.read(tmp_path, IDENTITY)
+
+
+def saved_meta(folder: Path, text: bytes) -> None:
+    np.savez(folder / checkpoint.FILE, **{"meta.json": np.frombuffer(text, dtype=np.uint8)})
+
+
+META = {"format": 1, "identity": IDENTITY, "run": "run-1", "history": []}
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        b"[]",
+        b"3",
+        b"\xff{}",
+        b"{}",
+        json.dumps({**META, "format": 2}).encode(),
+        json.dumps({key: value for key, value in META.items() if key != "identity"}).encode(),
+        json.dumps({**META, "identity": None}).encode(),
+        json.dumps({**META, "identity": []}).encode(),
+        json.dumps({**META, "run": 7}).encode(),
+        json.dumps({**META, "history": 7}).encode(),
+        json.dumps({**META, "history": [{"contributors": [], "unknown": 1}]}).encode(),
+    ],
+)
+def test_an_archive_with_another_text_is_no_checkpoint(tmp_path: Path, meta: bytes) -> None:
+    saved_meta(tmp_path, meta)
+    with pytest.raises(CheckpointError, match=r"last\.npz"):
+        checkpoint.read(tmp_path, IDENTITY)
+
+
+def test_an_empty_file_and_a_lone_array_are_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / checkpoint.FILE
+    path.touch()
+    with pytest.raises(CheckpointError, match=r"not a readable checkpoint \(EOFError\)"):
+        checkpoint.read(tmp_path, IDENTITY)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        checkpoint.read(tmp_path, IDENTITY)
+
+
+def test_any_changed_byte_is_read_or_refused(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, IDENTITY, PROGRESS)
+    path = tmp_path / checkpoint.FILE
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            checkpoint.read(tmp_path, IDENTITY)
+        except CheckpointError:
+            continue
+
+
+def test_a_folder_that_may_not_be_written_is_not_told_to_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(_descriptor: int) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "fsync", forbidden)
+    with pytest.raises(CheckpointError, match=r"Permission denied\. .*Make the folder writable, then go on with"):
+        checkpoint.write(tmp_path, IDENTITY, PROGRESS)

@@ -73,7 +73,7 @@ def test_fewer_than_min_sites_end_the_run_naming_who_and_why() -> None:
     with pytest.raises(
         RunAbandoned, match=r"exchange 3: 1 of 3 sites contributed.*min_sites = 2.*a \(no-reply\), b \(late\)"
     ):
-        run("a 3 lost", "b 3 late")
+        run("a 3 lost", "b 3 late", aggregation__min_sites=2)
 
 
 def test_a_run_starts_again_from_any_progress_and_ends_with_the_same_bits() -> None:

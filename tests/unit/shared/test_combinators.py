@@ -72,7 +72,7 @@ def test_side_by_side_gives_each_method_its_own_result_and_weight() -> None:
     assert both.result(state) == {"once": 7.0, "twice": 140.0}
     assert measured == [{"once/mean": 7 / 3, "twice/mean": 70 / 3}, {"twice/mean": 70 / 3}]
     # The finished method is not asked again, and keeps what it remembered.
-    assert {name: int(value) for name, value in memory.items()} == {"once/seen": 1, "twice/seen": 2}
+    assert {name: int(value) for name, value in memory.items()} == {"0/seen": 1, "1/seen": 2}
 
 
 def test_side_by_side_refuses_methods_over_different_patients() -> None:

@@ -251,3 +251,46 @@ def test_sums_of_errors_add_up_too(table: list[tuple[float, float, int]]) -> Non
     assert whole.groups == pytest.approx(sum(part.groups for part in parts))
     for name in ("absolute", "squared", "label", "label_squared"):
         assert getattr(whole, name) == pytest.approx(sum(getattr(part, name) for part in parts))
+
+
+def _row_bootstrap(losses: np.ndarray, generator: np.random.Generator) -> float:
+    """Width of the 95 % interval when whole rows are drawn anew."""
+    means = [losses[generator.integers(0, len(losses), len(losses))].mean() for _ in range(1000)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(high - low)
+
+
+def test_intervals_of_losses_are_those_of_drawing_rows_anew() -> None:
+    generator = np.random.default_rng(1)
+    y = generator.integers(0, 10, 400)
+    logits = generator.normal(size=(400, 10))
+    logits[np.arange(400), y] += 1.5
+    odds = metrics.log_odds(logits)
+    judgement = metrics.judge(
+        metrics.count_classes(odds, y.astype(float), tuple("abcdefghij"), 4096, 0.5), 500, generator
+    )
+    p = metrics.probabilities(odds)
+    briers, losses = np.square(p - np.eye(10)[y]).sum(axis=1), -np.log(p[np.arange(400), y])
+    for name, rows in (("brier", briers), ("log_loss", losses)):
+        interval = judgement.metrics[name]
+        assert interval.high - interval.low == pytest.approx(_row_bootstrap(rows, generator), rel=0.15)
+
+
+def test_the_interval_of_average_precision_lies_around_its_value() -> None:
+    """Rows drawn twice tie with themselves, which would lift the resamples above the value."""
+    generator = np.random.default_rng(2)
+    y = generator.integers(0, 10, 200)
+    logits = generator.normal(size=(200, 10))
+    logits[np.arange(200), y] += 1.0
+    sums = metrics.count_classes(metrics.log_odds(logits), y.astype(float), tuple("abcdefghij"), 16384, 0.5)
+    interval = metrics.judge(sums, 500, generator).metrics["average_precision"]
+    assert interval.value == pytest.approx((interval.low + interval.high) / 2, abs=0.01)
+
+
+def test_r2_of_a_constant_label_is_undefined() -> None:
+    labels = np.full(30, 4.7)
+    judgement = metrics.judge(
+        metrics.count_numbers(labels + 0.1, labels, (0.0, 10.0), 1000), 100, np.random.default_rng(0)
+    )
+    assert judgement.values()["r2"] is None
+    assert judgement.values()["mae"] == pytest.approx(0.1)

@@ -130,3 +130,18 @@ def test_positive_levels_make_a_label_binary(file: Path) -> None:
     assert data.task == "binary"
     assert data.classes == ("0", "1/2")
     assert data.class_of_level() == {"0.0": 0, "1.0": 1, "2.0": 1}
+
+
+def test_another_strategy_leaves_the_options_of_the_first_behind(file: Path) -> None:
+    file.write_text(TEXT + '\n[aggregation]\nstrategy = "FedAvgM"\n[aggregation.options]\nserver_momentum = 0.5\n')
+    assert load_study(file).aggregation.options.server_momentum == 0.5
+    assert load_study(file, [("aggregation.strategy", "FedAvg")]).aggregation.strategy == "FedAvg"
+    changes = [("aggregation.strategy", "FedAdam"), ("aggregation.options.eta", "0.2")]
+    assert load_study(file, changes).aggregation.options.eta == 0.2
+
+
+def test_where_nothing_is_known_nothing_is_suggested(file: Path) -> None:
+    with pytest.raises(
+        StudyError, match=r"\[aggregation.options\] eta: unknown key. Nothing is known here: leave it out"
+    ):
+        load_study(file, [("aggregation.options.eta", "1.0")])
