@@ -98,7 +98,7 @@ def read(folder: Path, identity: Mapping[str, Any]) -> Progress | None:
             RoundRecord(**{**record, "contributors": tuple(record["contributors"])}) for record in meta["history"]
         )
         if not isinstance(meta["run"], str):
-            raise TypeError("a run's id is text")  # noqa: TRY301  # told like every other damage
+            raise TypeError("a run's id is text")  # told like every other damage
     except FileNotFoundError:
         return None
     except _DAMAGED as error:

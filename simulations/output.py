@@ -15,15 +15,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from client.data.split import SiteData
-from server.checkpoint import check_identity
-from shared.errors import OutputError
+from server.checkpoint import check_identity, remedy
+from shared.errors import CheckpointError, OutputError
 from shared.study import Study
 
 CHECKPOINT = "checkpoint"
@@ -33,6 +33,8 @@ MODEL = "model"
 LOG = "run.log"
 _IDENTITY = "run.json"
 _LOCK = "lock"
+_UNFINISHED = f".{CHECKPOINT}.part"
+"""What a process killed while it took an empty folder leaves there."""
 
 
 def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
@@ -48,12 +50,18 @@ def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
 
 
 def choose(study: Study, output: Path | None, resume: bool) -> Path:
-    """Return a run's folder: ``output``, or ``runs/NAME``, ``runs/NAME-2``, ...; to resume, the newest of these."""
+    """Return a run's folder: ``output``, or ``runs/NAME``, ``runs/NAME-2``, ...; to resume, the newest of these.
+
+    Raises: OutputError if the folder ``runs`` cannot be read.
+    """
     if output is not None:
         return output
     number = 1
-    while (following := _numbered(study.name, number)).exists():
-        number += 1
+    try:
+        while (following := _numbered(study.name, number)).exists():
+            number += 1
+    except OSError as error:
+        raise OutputError(f"{following}: cannot be read: {error.strerror}. Choose another --output.") from None
     return _numbered(study.name, number - 1) if resume and number > 1 else following
 
 
@@ -70,43 +78,85 @@ def claim(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
     mark = folder / CHECKPOINT / _IDENTITY
     try:
         if mark.exists() and resume:
-            check_identity(mark, json.loads(mark.read_text(encoding="utf-8")), identity)
+            check_identity(mark, _read_identity(mark), identity)
             return
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "holds a run already: go on with --resume" if mark.exists() else "exists and is not a run's folder"
-            raise OutputError(f"{folder}: {what}, or choose another --output.")
-        # Made beside and renamed into place, so that a folder that exists always says whose it is.
-        beside = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(beside, ignore_errors=True)
-        (beside / CHECKPOINT).mkdir(parents=True)
-        (beside / CHECKPOINT / _IDENTITY).write_text(json.dumps(dict(identity), indent=2), encoding="utf-8")
-        beside.replace(folder)
+        if folder.is_symlink() and not folder.exists():
+            raise OutputError(f"{folder}: is a link to nothing. Choose another --output.")
+        if folder.exists() and (not folder.is_dir() or any(path.name != _UNFINISHED for path in folder.iterdir())):
+            what = (
+                "holds a run already: go on with --resume, or" if mark.exists() else "exists and is not a run's folder:"
+            )
+            raise OutputError(f"{folder}: {what} choose another --output.")
+        _make(folder, json.dumps(dict(identity), indent=2))
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}. Choose another --output.") from None
+
+
+def _read_identity(mark: Path) -> dict[str, Any]:
+    try:
+        identity = json.loads(mark.read_text(encoding="utf-8"))
+    except ValueError:
+        identity = None
+    if not isinstance(identity, dict):
+        raise CheckpointError(f"{mark}: does not say whose run this is: it is damaged. Choose another --output.")
+    return identity
+
+
+def _make(folder: Path, identity: str) -> None:
+    """Make the folder with the mark of its run in it.
+
+    Made beside and renamed into place, so that a folder with anything in it always says whose it is. A folder that is
+    there stays the same: it may be a link, a mounted disk or the current folder.
+    """
+    folder = folder.resolve()
+    if folder.exists():
+        made, place = folder / _UNFINISHED, folder / CHECKPOINT
+        checkpoint = made
+    else:
+        made, place = folder.with_name(f".{folder.name}.part"), folder
+        checkpoint = made / CHECKPOINT
+    shutil.rmtree(made, ignore_errors=True)
+    try:
+        checkpoint.mkdir(parents=True)
+        (checkpoint / _IDENTITY).write_text(identity, encoding="utf-8")
+        made.replace(place)
+    except OSError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder, so that no second process works in it; the lock goes when this process ends, however it ends.
 
-    Raises: OutputError if another process holds it.
+    Raises: OutputError if another process holds it, or it cannot be locked.
     """
-    with (folder / CHECKPOINT / _LOCK).open("wb") as file:
+    try:
+        file = (folder / CHECKPOINT / _LOCK).open("wb")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be locked: {error.strerror}. Choose another --output.") from None
+    with file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except ImportError:  # Windows has no flock: two runs in one folder are then the user's own care
             pass
-        except OSError:
+        except BlockingIOError:
             raise OutputError(
                 f"{folder}: another process is running here. Wait for it, or choose another --output."
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot be locked: {error.strerror}. Choose another --output, on a local disk."
             ) from None
         yield
 
 
-def replace_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str, advice: str | None = None) -> None:
     """Write a text file in one step.
+
+    advice: what to do when it cannot be written; otherwise how a run goes on.
 
     Raises: OutputError if it cannot be written; what was there before stays.
     """
@@ -115,7 +165,7 @@ def replace_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror}. Make room, then go on with --resume."
-        ) from None
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        advice = advice or f"{remedy(error)}, then go on with --resume."
+        raise OutputError(f"{path}: cannot be written: {error.strerror}. {advice}") from None

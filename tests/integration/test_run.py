@@ -127,10 +127,9 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: Path) -> None:
-    faults = (
-        'simulation.faults=["hospital_2 3 nan", "hospital_4 4 exception", "hospital_1 2 twice", "hospital_5 6 lost"]'
-    )
-    process = simulate("run", "breast_cancer", "--rounds", "4", "--json", "--set", faults, cwd=tmp_path)
+    faults = ["hospital_2 3 nan", "hospital_4 4 exception", "hospital_1 2 twice", "hospital_5 6 lost"]
+    change = f"simulation.faults={json.dumps(faults)}"
+    process = simulate("run", "breast_cancer", "--rounds", "4", "--json", "--set", change, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     metrics = json.loads(process.stdout)
     assert metrics["dropped"] == {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,84 @@ def test_the_identity_changes_with_one_value_at_one_site() -> None:
     assert output.identity_of(study, random_consortium(study, {"a": 5, "b": 5}).data) == first
     data["b"].parts["training"].values[0, 0] += 1e-9
     assert output.identity_of(study, data)["data"] != first["data"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"study": "sm', b"\xff\x00", b"[]", b"3", b'"text"', b"null"])
+def test_a_damaged_mark_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+    output.claim(tmp_path / "out", IDENTITY, resume=False)
+    (tmp_path / "out" / "checkpoint" / "run.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run\.json: does not say whose run this is"):
+        output.claim(tmp_path / "out", IDENTITY, resume=True)
+
+
+def test_the_current_folder_may_be_used_and_stays_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output.claim(Path(), IDENTITY, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert Path("checkpoint/run.json").exists()
+    output.claim(Path(), IDENTITY, resume=True)
+
+
+def test_a_link_to_an_empty_folder_is_followed_and_one_to_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "far")
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    output.claim(tmp_path / "out", IDENTITY, resume=False)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "far" / "checkpoint" / "run.json").exists()
+    with pytest.raises(OutputError, match=r"lost: is a link to nothing. Choose another --output"):
+        output.claim(tmp_path / "lost", IDENTITY, resume=False)
+
+
+def test_a_process_killed_while_it_took_an_empty_folder_leaves_it_empty_for_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".checkpoint.part").mkdir()
+    output.claim(tmp_path, IDENTITY, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_that_cannot_be_made_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    def forbidden(_self: Path, _target: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    folder = tmp_path / "out"
+    if exists:
+        folder.mkdir()
+    monkeypatch.setattr(Path, "replace", forbidden)
+    with pytest.raises(OutputError, match=r"out: cannot be written: Permission denied. Choose another --output."):
+        output.claim(folder, IDENTITY, resume=False)
+    assert [path.name for path in tmp_path.rglob("*")] == (["out"] if exists else [])
+
+
+def test_a_folder_that_cannot_be_locked_says_why(tmp_path: Path) -> None:
+    output.claim(tmp_path / "out", IDENTITY, resume=False)
+    (tmp_path / "out" / "checkpoint" / "lock").mkdir()
+    with pytest.raises(OutputError, match=r"out: cannot be locked: Is a directory"), output.locked(tmp_path / "out"):
+        pass
+
+
+def test_an_error_while_the_folder_is_held_stays_what_it_is(tmp_path: Path) -> None:
+    output.claim(tmp_path / "out", IDENTITY, resume=False)
+    with pytest.raises(FileExistsError), output.locked(tmp_path / "out"):
+        raise FileExistsError
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [(errno.ENOSPC, "Make room, then go on with --resume"), (errno.EROFS, "Make the folder writable, then go on with")],
+)
+def test_a_file_that_cannot_be_written_says_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    with pytest.raises(OutputError, match=advice):
+        output.replace_text(tmp_path / "metrics.json", "{}")
+    with pytest.raises(OutputError, match=r"\. Choose another --output\.$"):
+        output.replace_text(tmp_path / "x.toml", "", advice="Choose another --output.")
