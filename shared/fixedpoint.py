@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NoReturn
 
 import numpy as np
@@ -46,7 +47,7 @@ class WordPlan:
     word_bits: int
     sites: int
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of words."""
         return size_of(self.entries)
@@ -64,8 +65,9 @@ class WordPlan:
             start += entry.size
 
 
+@lru_cache(maxsize=64)
 def plan(entries: tuple[Entry, ...], word_bits: int, sites: int) -> WordPlan:
-    """Choose the fraction bits of each entry.
+    """Choose the fraction bits of each entry; remembered, because every site asks for the same in every round.
 
     entries: the agreed layout with bounds and precisions.
     word_bits: 32 or 64.

@@ -120,9 +120,14 @@ class InTurn:
         results: dict[str, Any] = {}
         upto = min(int(state["stage"]), len(self.stages)) if upto is None else upto
         for index, stage in enumerate(self.stages[:upto]):
+            known = self._made[index] if index < len(self._made) else None
+            # In one process, broadcast arrays mostly are the same objects: no need to look inside.
+            if known and all(state.get(f"{stage.name}/{name}") is array for name, array in known[0].items()):
+                results[stage.name] = known[1]
+                continue
             own = broadcast(within(stage.name, state))
-            if index < len(self._made) and _same(self._made[index][0], own):
-                results[stage.name] = self._made[index][1]
+            if known and _same(known[0], own):
+                results[stage.name] = known[1]
                 continue
             results[stage.name] = stage.make(results).result(own)
             self._made[index:] = [(own, results[stage.name])]
@@ -130,9 +135,9 @@ class InTurn:
 
 
 def _same(a: Arrays, b: Arrays) -> bool:
-    """Whether two states have the same bits; in one process they mostly are the same objects."""
+    """Whether two states hold the same values under the same names."""
     return a.keys() == b.keys() and all(
-        a[name] is b[name] or (a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name])) for name in a
+        a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]) for name in a
     )
 
 
