@@ -18,6 +18,9 @@ from shared.schema import Column, level_key
 OUTSIDE = math.inf
 """Stands for "outside the contract" in what ``read_column`` returns; no value of a contract is infinite."""
 
+_WHOLE = 2.0**53
+"""Below this every whole number is a float64; above, the digits of a float64 are none that anybody wrote."""
+
 
 def read_column(column: Column, cells: NDArray[Any]) -> NDArray[np.float64]:
     """Return numbers, or level indices, of shape (n,); NaN where missing, ``OUTSIDE`` where outside the contract.
@@ -86,4 +89,5 @@ def _number(cell: Any, missing: set[str]) -> float:
 def _text(cell: Any) -> str:
     if cell is None:
         return ""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+    whole = isinstance(cell, float) and cell.is_integer() and abs(cell) < _WHOLE
+    return str(int(cell)) if whole else str(cell).strip()

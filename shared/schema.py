@@ -22,7 +22,25 @@ CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Cell = str | int | float
 """A value as it stands in a data file: levels and missing codes are written like this in a study."""
 
+SMALLEST_WIDTH, FARTHEST = 1e-12, 1e30
+"""A range is at least so wide, and its ends are at most so far from zero: squares of its values are still numbers."""
+
 Task = Literal["binary", "multiclass", "number"]
+
+
+def can_be_a_range(low: float, high: float) -> bool:
+    """Whether a number may be declared to lie from ``low`` to ``high``."""
+    return -FARTHEST <= low < high <= FARTHEST and high - low >= SMALLEST_WIDTH
+
+
+def _check_range(limits: tuple[float, float]) -> None:
+    if not limits[0] < limits[1]:
+        raise ValueError(f"range must grow: smallest < largest. Received: {list(limits)}")
+    if not can_be_a_range(*limits):
+        raise ValueError(
+            f"range must be at least {SMALLEST_WIDTH:g} wide and lie between {-FARTHEST:g} and {FARTHEST:g}. Received:"
+            f" {list(limits)}. Use another unit"
+        )
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
@@ -48,8 +66,7 @@ class Column:
         if self.type == "number":
             if self.range is None:
                 raise ValueError("a number needs range = [smallest, largest]")
-            if not self.range[0] < self.range[1]:
-                raise ValueError(f"range must grow: smallest < largest. Received: {list(self.range)}")
+            _check_range(self.range)
             if self.levels:
                 raise ValueError("a number has a range, not levels")
         else:
@@ -76,8 +93,7 @@ class Images:
     range: tuple[float, float] = (0.0, 255.0)
 
     def __post_init__(self) -> None:
-        if not self.range[0] < self.range[1]:
-            raise ValueError(f"range must grow: smallest < largest. Received: {list(self.range)}")
+        _check_range(self.range)
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)

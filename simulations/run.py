@@ -93,7 +93,7 @@ def _outcome(
     attributions: Sequence[str],
     started: float,
 ) -> Outcome:
-    from shared.provenance import versions
+    from shared.provenance import code_digest, versions
 
     study = consortium.study
     results = plan.result(progress.state)
@@ -120,7 +120,7 @@ def _outcome(
         description=method.description(),  # type: ignore[attr-defined]  # a TrainingMethod
         seconds_total=time.perf_counter() - started,
         peak_memory_bytes=_peak_memory_bytes(),
-        versions=versions(),
+        versions={**versions(), "code": code_digest()},
     )
 
 

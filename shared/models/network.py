@@ -1,8 +1,7 @@
 """A Keras network and its weights as named arrays.
 
 A weight is named by its layer and its own name, ``block_1/conv/kernel``; names are unique and do not depend on what was
-built before. The network ends in logits (or in one standardised number); ``released`` adds what a user of the model
-expects.
+built before. The network ends in logits (or in one standardised number).
 """
 
 from __future__ import annotations
@@ -69,17 +68,3 @@ def initial_weights(model: Any, seed: int) -> dict[str, NDArray[np.float32]]:
         else:
             weights[name] = np.full(shape, name.endswith("/gamma"), np.float32)
     return weights
-
-
-def released(model: Any) -> Any:
-    """Return a ``keras.Model`` that shares the weights and gives probabilities instead of logits.
-
-    A model with one output, a number, is returned as it is: the number is standardised by the preparation's label mean
-    and deviation.
-    """
-    import keras
-
-    if model.output_shape[-1] == 1:
-        return model
-    probabilities = keras.layers.Softmax(name="probabilities")(model.output)
-    return keras.Model(model.input, probabilities, name=model.name)

@@ -207,19 +207,6 @@ def test_outputs_do_not_depend_on_how_many_rows_are_asked_at_once() -> None:
     assert (0, 1) == linear(1).outputs(line(2, 1), x[:0]).shape
 
 
-def test_the_released_model_gives_probabilities(cnn: Any) -> None:
-    network.set_weights(cnn, network.initial_weights(cnn, seed=1))
-    x = np.random.default_rng(1).normal(size=(3, 4, 4, 1)).astype(np.float32)
-    logits, probabilities = np.asarray(cnn(x)), np.asarray(network.released(cnn)(x))
-    odds = np.exp(logits)
-    assert pytest.approx(odds / odds.sum(axis=1, keepdims=True), rel=1e-5) == probabilities
-
-
-def test_the_released_model_gives_a_number_as_it_is() -> None:
-    model = linear(1).model
-    assert network.released(model) is model
-
-
 def test_hidden_layers_have_the_declared_widths() -> None:
     runtime.start(1)
     model = network.build("tabular_mlp", TabularMlp(units=(4, 3)), (2,), 2)
