@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "keras": ("keras",),
     "numpy": ("numpy",),
     "scikit-learn": ("scikit-learn",),
+    "scipy": ("scipy",),
     "tensorflow": ("tensorflow", "tensorflow-cpu"),
 }
 """What ``versions`` reports, and the distributions that it may have been installed from."""
