@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,9 +112,13 @@ def demo(
 
     Takes about a minute. Overwrites nothing: the second time, choose another --output.
     """
-    from shared.errors import DependencyMissing
+    from shared.errors import DependencyMissing, OutputError
 
-    for name in ("breast_cancer", "digits_cnn"):
+    names = ("breast_cancer", "digits_cnn")
+    there = [output / name for name in names if os.path.lexists(output / name)]
+    if there:
+        raise OutputError(f"{there[0]}: exists already. Open the report in it, or choose another --output.")
+    for name in names:
         print(f"\n{name}: five simulated hospitals")
         try:
             _summarise(*_run(name, [], None, None, [], output / name, resume=False))
@@ -183,10 +188,11 @@ def study_new(
     from simulations.output import replace_text
 
     target = output or Path(f"{name or source.stem}.toml")
-    if target.exists():
+    if os.path.lexists(target):
         raise OutputError(f"{target}: exists already. Choose another --output.")
-    replace_text(target, draft_study(source, name))
-    print(f"{target}: drafted. Read every line marked 'guess', then: consilium-simulate run {target} --data {source}")
+    replace_text(target, draft_study(source, name), advice="Choose another --output.")
+    then = shlex.join(["consilium-simulate", "run", str(target), "--data", str(source)])
+    print(f"{target}: drafted. Read every line marked 'guess', then: {then}")
 
 
 def _shipped() -> dict[str, Path]:
@@ -218,18 +224,20 @@ def _run(
     from shared.study import load_study
     from simulations import output as folders
     from simulations.display import LiveLine
-    from simulations.hospitals import hospitals_of
+    from simulations.hospitals import check_dealing, hospitals_of
     from simulations.run import run as run_simulation
 
     study: Study = load_study(_shipped().get(study_name, Path(study_name)), settings)
+    check_dealing(study, [key for key, _ in settings], site_paths)
     hospitals: Hospitals = hospitals_of(study, data_dir, data, site_paths)
     folder = folders.choose(study, output, resume)
     try:
         with LiveLine(study.method.rounds) as display:
             return run_simulation(study, hospitals, folder, resume, display), folder
     except KeyboardInterrupt:
-        again = f"--output {folder} --resume"
-        print(f"interrupted: what is finished is in {folder / 'checkpoint'}; go on with {again}", file=sys.stderr)
+        again = shlex.join(["consilium-simulate", "run", study_name, "--output", str(folder), "--resume"])
+        where = f"interrupted: what is finished is in {folder / 'checkpoint'}"
+        print(f"{where}; go on with {again} and the options of before", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -252,12 +260,10 @@ def _summarise(outcome: Outcome, folder: Path) -> None:
         table.add_row("pooled", *cells(outcome.pooled))
     for name, judgement in outcome.local.items():
         table.add_row(f"{name} alone", *cells(judgement))
-    console = Console()
-    console.print(table)
-    console.print(
-        f"report   {folder / 'report.html'}\nmetrics  {folder / 'metrics.json'}\nmodel    {folder / 'model'}",
-        highlight=False,
-    )
+    Console().print(table)
+    # Plain, because a console would read [brackets] in a path as markup, and break a long one.
+    for what, name in (("report", "report.html"), ("metrics", "metrics.json"), ("model", "model")):
+        print(f"{what:<8} {folder / name}")
 
 
 def main() -> None:

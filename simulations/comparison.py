@@ -1,8 +1,8 @@
 """Was training together worth it? The same method, on one hospital's data alone, and on all data in one place.
 
 Baselines run through the same engine as the consortium, as a consortium of one: ``local`` has one hospital's training
-rows, ``pooled`` has everybody's. Each is judged on the same held-out rows as the consortium's model, so that the numbers
-can be compared; ``at_home`` judges on the hospital's own held-out rows, which is what that hospital would see.
+rows, ``pooled`` has everybody's. Each is judged on the same held-out rows as the consortium's model, so that the
+numbers can be compared; ``at_home`` judges on the hospital's own held-out rows, which is what that hospital would see.
 """
 
 from __future__ import annotations

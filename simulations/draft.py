@@ -134,6 +134,7 @@ def _column_lines(guess: Guess) -> list[str]:
 
 def _image_data(path: Path, raw: RawData) -> list[str]:
     assert raw.images is not None
+    limits = _pixel_range(path, raw.images)
     guess = guess_column(raw.columns[LABEL], most_text_levels=len(raw))
     if guess.kind == "left out":
         raise DataError(f"{path}: expected at least two labels. Received: {guess.different}.")
@@ -141,15 +142,34 @@ def _image_data(path: Path, raw: RawData) -> list[str]:
     roles = Roles((LABEL,), *(name if name in raw.columns else None for name in (PATIENT_ID, "", SPLIT)))
     lines = ['kind = "images"', *_label_lines(LABEL, guess, ()), *_role_lines(roles, raw), "", "[data.images]"]
     lines += [f"height = {height}", f"width = {width}", f"channels = {channels}"]
-    lines.append(f"range = {_toml(list(_pixel_range(raw.images)))} # guess: of the pixel values; confirm")
+    lines.append(f"range = {_toml(list(limits))} # guess: of the pixel values; confirm")
     lines += ["", f"[data.columns.{LABEL}]", *_column_lines(guess), ""]
     return [*lines, *_method_lines("neural", "image_cnn"), *_simulation_lines(roles, {LABEL: guess}, raw)]
 
 
-def _pixel_range(images: NDArray[np.generic]) -> tuple[float, float]:
+def _pixel_range(path: Path, images: NDArray[np.generic]) -> tuple[float, float]:
+    """Return the range of the pixel values.
+
+    Raises: DataError if the images are of a size, or the pixels of values, that no study can declare.
+    """
+    _, height, width, channels = images.shape
+    if not (min(height, width) >= 4 and max(height, width) <= 4096 and channels in (1, 3)):
+        raise DataError(
+            f"{path}: expected images of 4 to 4096 pixels a side, with 1 or 3 channels. Received: {height} x {width}"
+            f" pixels, {channels} channel(s). Resize the images."
+        )
+    wrong = sum(not np.isfinite(image).all() for image in images) if images.dtype.kind == "f" else 0
+    if wrong:
+        raise DataError(
+            f"{path}: expected a number in every pixel. Received: {wrong} image(s) with NaN or infinity. Mend or remove"
+            " them."
+        )
     low, high = float(images.min()), float(images.max())
     scale = next((scale for scale in _PIXEL_SCALES if high <= scale), None)
-    return (0.0, scale) if low >= 0 and scale else rounded_outwards(low, high)
+    limits = (0.0, scale) if low >= 0 and scale else rounded_outwards(low, high)
+    if limits is None:
+        raise DataError(f"{path}: pixel values are too large, or too close together, to declare. Use another unit.")
+    return limits
 
 
 def _method_lines(method: str, architecture: str) -> list[str]:
@@ -176,8 +196,10 @@ def _toml(value: Cell | Sequence[Cell]) -> str:
     if isinstance(value, str):
         # JSON's escapes are TOML's, but TOML also wants DEL escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, (int, float)):
-        return str(int(value)) if float(value).is_integer() else repr(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2.0**53 else repr(value)
+    if isinstance(value, int):
+        return str(value)
     return f"[{', '.join(_toml(item) for item in value)}]"
 
 

@@ -9,7 +9,9 @@ counted from 1 over the whole run: 1 is the preparation, and training round r is
     twice       the answer comes twice
     nan         the words are replaced by floating-point NaN
     shape       one word is missing
-    exception   the site's method raises, because its request was mutilated
+    exception   the site's method raises, because its request came without a state
+
+A site has one fault in an exchange at most.
 """
 
 from __future__ import annotations
@@ -54,6 +56,31 @@ def parse(text: str, sites: Sequence[str]) -> Fault:
     return Fault(site, int(number), kind)  # type: ignore[arg-type]  # checked above
 
 
+def planned(texts: Sequence[str], sites: Sequence[str], rounds: int) -> tuple[Fault, ...]:
+    """Return the faults of a study.
+
+    texts: ``[simulation] faults``.
+    rounds: training rounds; the preparation comes before them, and the evaluation after.
+
+    Raises: StudyError naming the fault that cannot be.
+    """
+    known: dict[tuple[str, int], Fault] = {}
+    for text in texts:
+        fault = parse(text, sites)
+        if fault.exchange > rounds + 2:
+            raise StudyError(
+                f"[simulation] faults: {text!r}: expected an exchange from 1 to {rounds + 2}: the preparation, {rounds}"
+                f" rounds and the evaluation. Received: {fault.exchange}"
+            )
+        if (fault.site, fault.exchange) in known:
+            raise StudyError(
+                f"[simulation] faults: {text!r}: site {fault.site!r} has another fault in exchange {fault.exchange}"
+                " already. Remove one."
+            )
+        known[fault.site, fault.exchange] = fault
+    return tuple(known.values())
+
+
 class FaultyTransport:
     """A transport that does what ``inner`` does, except for the planned faults."""
 
@@ -77,7 +104,7 @@ class FaultyTransport:
             if kinds.get(site) == "lost":
                 yield Arrival(site, None, "no-reply")
             elif kinds.get(site) == "exception":
-                sent[site] = dataclasses.replace(request, state={"stage": request.state["stage"]})
+                sent[site] = dataclasses.replace(request, state={})
             else:
                 sent[site] = request
         for arrival in self._inner.exchange(sent, deadline_s):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from client.data.split import TEST_WORDS, TRAIN_WORDS
 from shared.cells import is_number, text_of
-from shared.schema import Cell, level_key
+from shared.schema import Cell, can_be_a_range, level_key
 
 _MISSING_WORDS = {
     *("?", "na", "n/a", "nan", "null", "none", "nil", "-", "--", ".", "missing"),
@@ -122,8 +122,12 @@ def _numbers(numbers: dict[float, int], words: list[str], odd: int) -> Guess:
         levels = tuple(_plain(value) for value in sorted(numbers))
         return Guess("category", f"{different} different codes{note}", different, levels=levels, missing=missing)
     low, high = min(numbers), max(numbers)
-    why = f"{different} different numbers{note}"
-    return Guess("number", why, different, range=rounded_outwards(low, high), missing=missing)
+    limits = rounded_outwards(low, high)
+    if limits is None:
+        return Guess(
+            "left out", f"{different} different numbers, too large or too close together: the unit?", different
+        )
+    return Guess("number", f"{different} different numbers{note}", different, range=limits, missing=missing)
 
 
 def _far_out(code: float, numbers: Mapping[float, int]) -> bool:
@@ -139,14 +143,17 @@ def _far_out(code: float, numbers: Mapping[float, int]) -> bool:
     return between > 0 and beyond and float(np.abs(values - code).min()) > between
 
 
-def rounded_outwards(low: float, high: float) -> tuple[float, float]:
-    """Return a range around ``low`` to ``high`` whose ends are round."""
+def rounded_outwards(low: float, high: float) -> tuple[float, float] | None:
+    """Return a range around ``low`` to ``high`` whose ends are round; None if no study may declare such a range."""
     if low == high:
         low, high = low - max(abs(low), 1.0), high + max(abs(high), 1.0)
+    if not can_be_a_range(low, high):
+        return None
     exponent = math.floor(math.log10(high - low))
     step = 10.0**exponent / 2
     # The division may be off by a rounding error, hence the rounding to two digits more than the step has.
-    return round(math.floor(low / step) * step, 2 - exponent), round(math.ceil(high / step) * step, 2 - exponent)
+    limits = round(math.floor(low / step) * step, 2 - exponent), round(math.ceil(high / step) * step, 2 - exponent)
+    return limits if can_be_a_range(*limits) and limits[0] <= low and high <= limits[1] else (low, high)
 
 
 def guess_roles(columns: Mapping[str, NDArray[Any]], guesses: Mapping[str, Guess]) -> Roles:
@@ -189,4 +196,5 @@ def _folded(name: str) -> str:
 
 
 def _plain(value: float) -> Cell:
-    return int(value) if value.is_integer() else value
+    # A larger float would become an integer of digits that nobody wrote.
+    return int(value) if value.is_integer() and abs(value) < 2.0**53 else value

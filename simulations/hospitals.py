@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,31 @@ def hospitals_of(
     if site_paths:
         return Hospitals(_named(study, site_paths))
     if data is not None:
-        return Hospitals(_dealt(study, _open(study, data)))
+        raw = _open(study, data)
+        if not len(raw):
+            raise DataError(f"{data}: expected at least one row below the line of column names. Received: none.")
+        return Hospitals(_dealt(study, raw))
     return _dataset(study, data_dir)
+
+
+def check_dealing(study: Study, given: Collection[str], site_paths: Sequence[tuple[str, str]]) -> None:
+    """Raise StudyError if an option says how to deal data that are not dealt: it would be ignored.
+
+    given: keys that the command line sets, such as ``simulation.sites``.
+    site_paths: (name, path) of each hospital's own file or folder.
+    """
+    for key in ("simulation.sites", "simulation.partition"):
+        if key in given and site_paths:
+            raise StudyError(
+                f"--{key.removeprefix('simulation.')} says how data are dealt to hospitals, and --site gives each"
+                " hospital its own: give one of the two."
+            )
+    partition = study.simulation.partition
+    if "simulation.sites" in given and partition.strip().startswith("column:"):
+        raise StudyError(
+            f"--sites: partition {partition!r} makes a hospital of each value of that column, however many there are."
+            " Leave --sites out, or choose another --partition, such as iid."
+        )
 
 
 def _dataset(study: Study, data_dir: Path | None) -> Hospitals:

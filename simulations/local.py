@@ -6,16 +6,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from client.data.base import RawData
 from client.data.split import SiteData, site_data
 from client.site import SiteState, answer
 from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study
 from server.transport import Arrival, Transport
-from shared.errors import DataError
+from shared.errors import DataError, StudyError
 from shared.examples import Part
 from shared.messages import ContributeRequest
 from shared.methods import METHODS
+from shared.methods.base import Total, word_plan
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
 from shared.study import Study
@@ -55,11 +58,11 @@ class Consortium:
     def run(self, observers: Observers, progress: Progress | None = None) -> tuple[InTurn, Progress]:
         """Run the study, from ``progress`` or from the start; return its plan and the finished progress.
 
-        Raises: RunAbandoned if a round has fewer contributors than the study demands.
+        Raises: RunAbandoned if a round has fewer contributors than the study demands; StudyError if a fault cannot be.
         """
         plan = plan_of(self.study, server_optimizer(self.study))
         transport: Transport = LocalTransport(self.study, plan, self.data)
-        planned = [faults.parse(text, list(self.data)) for text in self.study.simulation.faults]
+        planned = faults.planned(self.study.simulation.faults, list(self.data), self.study.method.rounds)
         if planned:
             transport = faults.FaultyTransport(transport, planned)
         progress = progress or Progress(run=uuid.uuid4().hex, state=plan.start())
@@ -72,9 +75,16 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
     raw: what each hospital's files hold, by site name.
     tell: called with each site's name before it starts.
 
-    Raises: DataError naming every site that cannot take part, and why; DependencyMissing if the method cannot run here.
+    Raises: DataError naming every site that cannot take part, and why; DependencyMissing if the method cannot run here;
+        StudyError if the study cannot be run with so many sites, or plans faults that cannot be.
     """
     METHODS[study.method.name].require()
+    faults.planned(study.simulation.faults, list(raw), study.method.rounds)
+    if study.aggregation.min_sites > len(raw):
+        raise StudyError(
+            f"[aggregation] min_sites: expected at most the number of sites, {len(raw)}. Received:"
+            f" {study.aggregation.min_sites}. Lower it, or bring more sites."
+        )
     data: dict[str, SiteData] = {}
     problems: list[str] = []
     for site, table in raw.items():
@@ -90,7 +100,25 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
             "no patient is held out at any site, so the model could not be judged. Bring more patients, or raise"
             " [data] test_fraction."
         )
+    prove_sums(study, len(data))
     return Consortium(study, data)
+
+
+def prove_sums(study: Study, sites: int) -> None:
+    """Prove that the sums of preparation and training cannot wrap, before a hospital computes anything.
+
+    The layout of the training follows from the preparation; one of no patients stands in for it here. Indicators of
+    missing values, which only real data bring, widen the layout without changing a bound.
+
+    Raises: StudyError naming the sum that does not fit.
+    """
+    plan = plan_of(study, server_optimizer(study))
+    state = plan.start()
+    ask = plan.asks(state)
+    word_plan(ask, sites)
+    nothing = Total({entry.name: np.zeros(entry.shape) for entry in ask.entries}, 0.0, sites)
+    state, _ = plan.advance(state, nothing)
+    word_plan(plan.asks(state), sites)
 
 
 def only(consortium: Consortium, sites: Sequence[str], study: Study) -> Consortium:

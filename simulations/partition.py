@@ -49,7 +49,7 @@ def partition(
     """
     kind, _, argument = spec.strip().partition(":")
     if kind == "column" and argument:
-        site_of_row = _by_column(raw, argument.strip())
+        site_of_row = _by_column(raw, contract, argument.strip())
     elif kind in ("iid", "dirichlet", "quantity"):
         site_of_row = _dealt(raw, contract, _shares(kind, argument, spec), sites, generator)
     else:
@@ -68,10 +68,10 @@ def _shares(kind: str, argument: str, spec: str) -> tuple[str, float]:
     return kind, number
 
 
-def _by_column(raw: RawData, name: str) -> dict[str, NDArray[np.int64]]:
+def _by_column(raw: RawData, contract: DataContract, name: str) -> dict[str, NDArray[np.int64]]:
     """Return the rows of each value of a column, in the order in which the values first appear."""
     if name not in raw.columns:
-        raise StudyError(absent_column("[simulation] partition", name, "one value a hospital", raw.columns))
+        raise StudyError(absent_column("[simulation] partition", name, "one value a hospital", contract, raw.columns))
     values = text_of(raw.columns[name])
     blank = int((values == "").sum())
     if blank:
@@ -130,7 +130,7 @@ def _dealt(
 def _classes(contract: DataContract, raw: RawData) -> NDArray[np.int64]:
     """Return the class of each row, or the tenth of a number, shape (n,); -1 without a usable label."""
     if contract.label not in raw.columns and contract.kind == "table":
-        raise DataError(absent_column("simulated data", contract.label, "label", raw.columns))
+        raise DataError(absent_column("simulated data", contract.label, "label", contract, raw.columns))
     labels = labels_of(contract, raw)
     usable = np.isfinite(labels)
     if contract.task == "number" and usable.any():

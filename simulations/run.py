@@ -15,6 +15,7 @@ from client.data.split import SiteData
 from server import checkpoint
 from server.outcome import Outcome, RoundRecord, SiteSummary, metrics_of
 from server.training import Observers, Progress
+from shared.errors import OutputError
 from shared.examples import Part
 from shared.methods.combinators import InTurn
 from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
@@ -178,7 +179,10 @@ def _write(outcome: Outcome, folder: Path) -> None:
 @contextmanager
 def _logged(folder: Path) -> Iterator[None]:
     """Write the log of this run into its folder while the block runs."""
-    handler = logging.FileHandler(folder / output.LOG, encoding="utf-8")
+    try:
+        handler = logging.FileHandler(folder / output.LOG, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder / output.LOG}: cannot be written: {error.strerror}.") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("consilium")
     logger.setLevel(logging.INFO)

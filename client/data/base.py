@@ -6,6 +6,10 @@ what lies outside the contract is decided in one place (``conform.py``), whateve
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +22,13 @@ from shared.schema import DataContract
 
 LABEL, PATIENT_ID, SPLIT = "label", "patient_id", "split"
 """What image sources call these columns: an image file has no column names of its own that a study could declare."""
+
+
+DAMAGED = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RuntimeError),
+    *(ArithmeticError, AssertionError, MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What libraries raise while they read a file that is damaged, or of another kind than its name says."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -145,13 +145,16 @@ def patients_of(contract: DataContract, raw: RawData, source: str) -> NDArray[np
     return patients
 
 
-def absent_column(source: str, name: str, role: str, known: Iterable[str]) -> str:
+def absent_column(source: str, name: str, role: str, contract: DataContract, known: Iterable[str]) -> str:
     """Return the sentence that a column is not there.
 
-    Only a similar name is shown: where a file has no header line, its column names are a patient's values.
+    Only a similar name is shown, and only where at least half of the declared columns are there: where a file has no
+    header line, its column names are a patient's values.
     """
-    words = [word for word in known if not is_number(word)]
-    folded = {word.casefold().strip(): word for word in words}
+    names, declared = set(known), set(contract.columns)
+    words = [word for word in names if not is_number(word)]
+    has_header = contract.kind == "images" or 2 * len(names & declared) >= len(declared)
+    folded = {word.casefold().strip(): word for word in sorted(words)} if has_header else {}
     close = difflib.get_close_matches(name.casefold().strip(), folded, n=1, cutoff=0.6)
     hint = f"Did you mean {folded[close[0]]!r}?" if close else "Is the first line of the file the line of column names?"
     return f"{source}: expected the column {name!r} ({role}). Received: {len(words)} other column(s). {hint}"
@@ -165,7 +168,7 @@ def _check_columns(contract: DataContract, raw: RawData, source: str) -> None:
     if contract.split_column:
         roles.append((contract.split_column, "split column", SPLIT))
     absent = [
-        absent_column(source, name, role, raw.columns)
+        absent_column(source, name, role, contract, raw.columns)
         for name, role, standard in roles
         if _find(contract, raw, name, standard) not in raw.columns
     ]

@@ -14,6 +14,7 @@ Both sources call their columns ``label``, ``patient_id`` and ``split``, whateve
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data.base import LABEL, PATIENT_ID, SPLIT, RawData
+from client.data.base import DAMAGED, LABEL, PATIENT_ID, SPLIT, RawData
 from shared.errors import DataError, nearest
 from shared.schema import DataContract, Images
 
@@ -43,54 +44,59 @@ class ImageFolder:
     def load(self) -> RawData:
         """Read all images; the row's name is ``label/file.png``.
 
-        Raises: DataError naming the first file that does not fit.
+        Raises: DataError saying where the first file that does not fit stands; never a name below the folder, which may
+            be a patient's.
         """
-        files = self._files()
-        if not files:
-            raise DataError(f"{self.path}: expected a folder for each label with PNG files in it. Received: none.")
         wanted = self.contract.images if self.contract else None
-        images, first = [], None
-        for file in files:
-            image = _read_png(file, wanted)
+        images, labels, names, first = [], [], [], None
+        for file, where in self._files():
+            image = _read_png(file, where, wanted)
             first = first or image.shape
             if image.shape != first:
-                raise DataError(f"{file}: expected {_size(first)}, as {files[0]}. Received: {_size(image.shape)}.")
+                raise DataError(f"{where}: expected {_size(first)}, as the first. Received: {_size(image.shape)}.")
             images.append(image)
-        labels = np.array([file.parent.name for file in files], dtype=object)
-        names = np.array([f"{file.parent.name}/{file.name}" for file in files])
-        return RawData({LABEL: labels}, np.stack(images), names)
+            labels.append(file.parent.name)
+            names.append(f"{file.parent.name}/{file.name}")
+        if not images:
+            raise DataError(f"{self.path}: expected a folder for each label with PNG files in it. Received: none.")
+        return RawData({LABEL: np.array(labels, dtype=object)}, np.stack(images), np.array(names))
 
-    def _files(self) -> list[Path]:
-        """Return the PNG files of all labels, in the order of their names."""
-        folders = sorted(folder for folder in self.path.iterdir() if folder.is_dir() and folder.name[0] != ".")
-        files: list[Path] = []
-        others: list[Path] = []
-        for folder in folders:
-            for file in sorted(folder.iterdir()):
-                if not file.name.startswith("."):
-                    (files if file.suffix.lower() == ".png" and file.is_file() else others).append(file)
+    def _files(self) -> list[tuple[Path, str]]:
+        """Return (PNG file, where it stands) of all labels, in the order of their names."""
+        try:
+            entries = list(self._entries())
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror}.") from None
+        others = [where for file, where in entries if not (file.suffix.lower() == ".png" and file.is_file())]
         if others:
             # Left out silently, they would be patients lost from the study.
             raise DataError(f"{others[0]}: expected PNG files only. Convert or remove {len(others)} other file(s).")
-        return files
+        return entries
+
+    def _entries(self) -> Iterator[tuple[Path, str]]:
+        folders = sorted(folder for folder in self.path.iterdir() if folder.is_dir() and folder.name[0] != ".")
+        for number, folder in enumerate(folders, start=1):
+            files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+            for place, file in enumerate(files, start=1):
+                yield file, f"{self.path}: file {place} of label folder {number}, by name"
 
 
-def _read_png(file: Path, wanted: Images | None) -> NDArray[Any]:
-    """Return one image, shape (height, width, channels)."""
-    from PIL import Image, UnidentifiedImageError
+def _read_png(file: Path, where: str, wanted: Images | None) -> NDArray[Any]:
+    """Return one image, shape (height, width, channels); ``where`` is what errors call it."""
+    from PIL import Image
 
     try:
         with Image.open(file, formats=["PNG"]) as image:
             mode = image.mode
             pixels = np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise DataError(f"{file}: not readable as PNG.") from None
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: not readable as PNG: {type(error).__name__}.") from None
     if mode not in _CHANNELS:
-        raise DataError(f"{file}: expected grey or RGB pixels. Received: PNG mode {mode!r}; convert the file.")
+        raise DataError(f"{where}: expected grey or RGB pixels. Received: PNG mode {mode!r}; convert the file.")
     pixels = pixels.reshape(*pixels.shape[:2], _CHANNELS[mode])
     if wanted and pixels.shape != (wanted.height, wanted.width, wanted.channels):
         expected = _size((wanted.height, wanted.width, wanted.channels))
-        raise DataError(f"{file}: the study expects {expected}. Received: {_size(pixels.shape)}.")
+        raise DataError(f"{where}: the study expects {expected}. Received: {_size(pixels.shape)}.")
     return pixels
 
 
@@ -135,10 +141,12 @@ class ImageArchive:
                 archive = np.load(self.path, allow_pickle=False)
             with archive:
                 self._check(archive.files)
-                return {name: archive[name] for name in archive.files}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            hint = "Texts must be a NumPy text array, not objects." if "Object arrays" in str(error) else ""
-            raise DataError(f"{self.path}: not readable as a NumPy archive without pickle. {hint}".rstrip()) from None
+                # A member that is no array is bytes, which have no shape; as an array they are one of another form.
+                return {name: np.asarray(archive[name]) for name in archive.files}
+        except DAMAGED as error:
+            objects = "Object arrays" in str(error)
+            hint = "Texts must be a NumPy text array, not objects." if objects else f"Cause: {type(error).__name__}."
+            raise DataError(f"{self.path}: not readable as a NumPy archive without pickle. {hint}") from None
 
     def _check(self, names: list[str]) -> None:
         known = ["images", *_COLUMNS]

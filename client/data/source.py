@@ -13,13 +13,17 @@ from shared.schema import DataContract
 def source_type(path: Path) -> type[DataSource]:
     """Return the kind of source that a path is, by its suffix; a folder is one of images.
 
-    Raises: DataError if there is nothing, or no source reads such files.
+    Raises: DataError if there is nothing, it may not be looked at, or no source reads such files.
     """
-    if not path.exists():
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
+    if not there:
         raise DataError(f"{path}: no such file or folder.")
-    suffix = "" if path.is_dir() else path.suffix.lower()
+    suffix = "" if folder else path.suffix.lower()
     for source in SOURCES.values():
-        if suffix in (source.suffixes or ("",)) and path.is_dir() == (not source.suffixes):
+        if suffix in (source.suffixes or ("",)) and folder == (not source.suffixes):
             return source
     known = ", ".join(known for source in SOURCES.values() for known in source.suffixes)
     raise DataError(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from client.data.base import RawData
+from client.data.base import DAMAGED, RawData
 from shared.errors import DataError
 from shared.schema import DataContract
 
@@ -98,12 +98,13 @@ class ParquetTable:
 
         try:
             frame = pandas.read_parquet(self.path)
-        except (OSError, pyarrow.ArrowException) as error:
+            names = [str(name).strip() for name in frame.columns]
+            columns = {name: _plain(frame.iloc[:, index]) for index, name in enumerate(names)}
+        except (*DAMAGED, pyarrow.ArrowException) as error:
             raise DataError(f"{self.path}: not readable as Parquet: {type(error).__name__}.") from None
-        names = [str(name).strip() for name in frame.columns]
-        if len(set(names)) < len(names):
+        if len(columns) < len(names):
             raise DataError(f"{self.path}: two columns have the same name. Rename one.")
-        return RawData({name: _plain(frame.iloc[:, index]) for index, name in enumerate(names)})
+        return RawData(columns)
 
 
 def _plain(series: Any) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -48,9 +49,15 @@ def entries(weights: Arrays, max_rows: int, update_bound: float, precision: floa
     update_bound: largest change of one weight in one round at one site.
     precision: harmless rounding error of one site's n_k (w_k - w).
     """
-    changes = [
-        Entry(f"update/{name}", array.shape, max_rows * update_bound, precision) for name, array in weights.items()
-    ]
+    return _entries(tuple((name, array.shape) for name, array in weights.items()), max_rows, update_bound, precision)
+
+
+@lru_cache(maxsize=16)
+def _entries(
+    shapes: tuple[tuple[str, tuple[int, ...]], ...], max_rows: int, update_bound: float, precision: float
+) -> tuple[Entry, ...]:
+    """Return the same entries for the same shapes: both halves ask for them in every round."""
+    changes = [Entry(f"update/{name}", shape, max_rows * update_bound, precision) for name, shape in shapes]
     # The loss is for people to look at: a sum over rows may be off by one, or by a hundred-thousandth for each row.
     return (*changes, Entry("loss", (), max_rows * LOSS_BOUND, max(1.0, 1e-5 * max_rows)))
 

@@ -170,6 +170,15 @@ def test_an_absent_column_is_named_with_a_similar_one_but_never_with_a_value(
     assert "63.0" not in str(caught.value)
 
 
+def test_in_a_file_without_a_header_line_no_name_is_suggested() -> None:
+    """Of three declared columns none is there: what looks like a column name may be a patient's."""
+    columns = {"Agee": ["50"], "61": ["1"], "Sicke": ["0"]}
+    with pytest.raises(DataError, match=r"Is the first line of the file the line of column names\?") as caught:
+        conform(contract(), table(**columns), "Geneva")
+    assert "Agee" not in str(caught.value)
+    assert "Sicke" not in str(caught.value)
+
+
 def test_every_absent_column_is_named_at_once_with_its_role() -> None:
     rules = contract(patient_id="id", split_column="part")
     with pytest.raises(DataError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,18 @@ def test_sixteen_bits_and_colour_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "size", "message"),
     [
-        ("L", (5, 4), r"bad.png: the study expects 4 x 4 pixels, 1 channel\(s\). Received: 4 x 5 pixels"),
-        ("RGB", (4, 4), r"bad.png: the study expects .* 1 channel\(s\). Received: 4 x 4 pixels, 3 channel\(s\)"),
-        ("P", (4, 4), r"bad.png: expected grey or RGB pixels. Received: PNG mode 'P'"),
-        ("RGBA", (4, 4), r"bad.png: expected grey or RGB pixels. Received: PNG mode 'RGBA'"),
+        (
+            "L",
+            (5, 4),
+            r"file 2 .*: the study expects 4 x 4 pixels, 1 channel\(s\). Received: 4 x 5 pixels",
+        ),
+        (
+            "RGB",
+            (4, 4),
+            r"file 2 .*: the study expects .* 1 channel\(s\). Received: 4 x 4 pixels, 3 channel\(s\)",
+        ),
+        ("P", (4, 4), r"file 2 of label folder 1, by name: expected grey or RGB pixels. Received: PNG mode 'P'"),
+        ("RGBA", (4, 4), r"file 2 of label folder 1, by name: expected grey or RGB pixels. Received: PNG mode 'RGBA'"),
     ],
 )
 def test_an_image_that_does_not_fit_the_study_is_named(
@@ -61,28 +70,33 @@ def test_an_image_that_does_not_fit_the_study_is_named(
 ) -> None:
     save(tmp_path / "ill" / "a.png", 1)
     save(tmp_path / "ill" / "bad.png", 1, mode, size)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         ImageFolder(tmp_path, contract()).load()
+    assert "bad" not in str(caught.value)  # a file's name may be a patient's
 
 
 def test_without_a_study_all_images_must_have_the_first_ones_size(tmp_path: Path) -> None:
     save(tmp_path / "ill" / "a.png", 1)
     save(tmp_path / "ill" / "b.png", 1, size=(8, 8))
-    with pytest.raises(DataError, match=r"b.png: expected 4 x 4 pixels.* as .*a.png. Received: 8 x 8"):
+    with pytest.raises(
+        DataError, match=r"file 2 of label folder 1, by name: expected 4 x 4 .* as the first. Received: 8 x 8"
+    ):
         ImageFolder(tmp_path).load()
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "ill").mkdir()
     (tmp_path / "ill" / "a.png").write_text("not a picture")
-    with pytest.raises(DataError, match=r"a.png: not readable as PNG"):
+    with pytest.raises(DataError, match=r"file 1 of label folder 1, by name: not readable as PNG: \w+\.$"):
         ImageFolder(tmp_path, contract()).load()
 
 
 def test_other_files_among_the_images_are_refused_rather_than_left_out(tmp_path: Path) -> None:
     save(tmp_path / "ill" / "a.png", 1)
     (tmp_path / "ill" / "b.jpg").touch()
-    with pytest.raises(DataError, match=r"b.jpg: expected PNG files only. Convert or remove 1 other file"):
+    with pytest.raises(
+        DataError, match=r"file 2 of label folder 1, by name: expected PNG files only. Convert or remove 1 other file"
+    ):
         ImageFolder(tmp_path, contract()).load()
 
 
@@ -148,3 +162,37 @@ def test_a_lone_array_is_no_archive(tmp_path: Path) -> None:
         np.save(file, np.zeros(3))
     with pytest.raises(DataError, match=r"not readable as a NumPy archive"):
         ImageArchive(path).load()
+
+
+def test_a_member_that_is_no_array_is_not_taken_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("images", "text")
+        file.writestr("labels", "text")
+    with pytest.raises(DataError, match=r"images: expected numbers of shape"):
+        ImageArchive(path).load()
+
+
+def test_any_changed_bytes_of_an_archive_are_read_or_refused_by_the_files_name(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "images.npz", images=IMAGES, labels=LABELS, patient_ids=np.array(["Alice", "Bob"]))
+    whole = bytearray((tmp_path / "images.npz").read_bytes())
+    for place in range(0, len(whole), 5):
+        (tmp_path / "images.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            ImageArchive(tmp_path / "images.npz").load()
+        except DataError as error:
+            assert str(error).startswith(str(tmp_path / "images.npz"))
+            assert "Alice" not in str(error)
+
+
+def test_any_changed_bytes_of_an_image_are_read_or_refused_by_its_place(tmp_path: Path) -> None:
+    save(tmp_path / "ill" / "alice.png", 7)
+    path = tmp_path / "ill" / "alice.png"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            ImageFolder(tmp_path, contract()).load()
+        except DataError as error:
+            assert "file 1 of label folder 1" in str(error)
+            assert "alice" not in str(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,36 @@ def test_a_file_that_is_no_parquet_says_so(tmp_path: Path) -> None:
         ParquetTable(path).load()
 
 
+def test_any_changed_bytes_of_a_parquet_file_are_read_or_refused_by_its_name(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "table.parquet"
+    pandas.DataFrame({"age": [63, 5], "name": ["Alice", "Bob"]}).to_parquet(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 11):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            ParquetTable(path).load()
+        except DataError as error:
+            assert "table.parquet: " in str(error)
+            assert "Alice" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("Alice"), NotImplementedError("Alice"), UnicodeDecodeError("u", b"", 0, 1, "Alice")]
+)
+def test_whatever_a_damaged_parquet_file_raises_is_told_by_its_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    pandas = pytest.importorskip("pandas")
+
+    def damaged(_path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(pandas, "read_parquet", damaged)
+    with pytest.raises(DataError, match=rf"table.parquet: not readable as Parquet: {type(error).__name__}\.$"):
+        ParquetTable(tmp_path / "table.parquet").load()
+
+
 @pytest.mark.parametrize(
     ("name", "source"),
     [
@@ -113,6 +145,15 @@ def test_a_file_that_no_source_reads_names_what_is_read(tmp_path: Path) -> None:
 def test_a_path_with_nothing_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: no such file or folder"):
         open_source(tmp_path / "none.csv", table_study().data)
+
+
+def test_a_path_that_may_not_be_looked_at_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_self: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    with pytest.raises(DataError, match=r"far/a\.csv: cannot be read: Permission denied"):
+        source_type(Path("far/a.csv"))
 
 
 def test_images_do_not_serve_a_study_about_a_table(tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ def test_a_bad_site_is_left_out_of_that_round_and_named(kind: str, code: str) ->
     assert [dict(record.dropped) for record in progress.history][2] == {"b": code}
 
 
+@pytest.mark.parametrize("exchange", [1, 2, 5])
+def test_a_site_that_raises_is_left_out_in_whatever_exchange(exchange: int) -> None:
+    progress, _ = run(f"b {exchange} exception")
+    dropped = [dict(record.dropped) for record in progress.history]
+    assert dropped == [{"b": "internal-error"} if number == exchange else {} for number in range(1, 6)]
+
+
 def test_a_round_without_a_site_is_the_round_of_the_others() -> None:
     """Leaving b out of every training round gives the weights of a consortium that never had b in training."""
     lost = ["b 2 lost", "b 3 late", "b 4 shape"]

@@ -48,3 +48,7 @@ def test_typed_columns_read_like_text() -> None:
 def test_ids_of_whole_numbers_have_no_decimal_point() -> None:
     assert text_of(np.array([7.0, np.nan, " x "], dtype=object)).tolist() == ["7", "", "x"]
     assert text_of(np.array([7, 8])).tolist() == ["7", "8"]
+
+
+def test_a_huge_float_is_no_integer_of_three_hundred_digits() -> None:
+    assert text_of(np.array([1e300, 2.0**53 - 1, 1e15])).tolist() == ["1e+300", "9007199254740991", "1000000000000000"]

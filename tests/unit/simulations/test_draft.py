@@ -133,6 +133,48 @@ def test_a_table_that_makes_no_study_says_why(tmp_path: Path, columns: dict[str,
         draft_study(write(tmp_path / "table.csv", columns), None)
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [1e300, -1e300, 2e307, 5.5] * 10,
+        [1e300] * 40,
+        [1.0 + 2e-16 * row for row in range(40)],
+        [5e-324 * row for row in range(40)],
+    ],
+)
+def test_numbers_that_no_range_can_hold_are_left_out_of_the_study(tmp_path: Path, cells: list[float]) -> None:
+    columns = {"age": list(range(20, 60)), "far": cells, "sick": [0, 1] * 20}
+    study, text = drafted(write(tmp_path / "far.csv", columns))
+    assert study.data.features == ("age",)
+    assert 'column "far" is left out' in text
+    assert max(map(len, text.splitlines())) < 200
+
+
+def test_huge_codes_and_ranges_are_written_as_floats(tmp_path: Path) -> None:
+    columns = {"x": [1e29, 2e28] * 20, "z": [1e20 * row for row in range(40)], "sick": [0, 1] * 20}
+    study, text = drafted(write(tmp_path / "far.csv", columns))
+    assert study.data.columns["x"].levels == (2e28, 1e29)
+    assert study.data.columns["z"].range == (0.0, 4e21)
+    assert max(map(len, text.splitlines())) < 200
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((4, 4, 4), np.nan), r"images.npz: expected a number in every pixel. Received: 4 image\(s\) with NaN"),
+        (np.array([[[0.0] * 4] * 4, [[np.inf] * 4] * 4] * 2), r"Received: 2 image\(s\) with NaN or infinity"),
+        (np.full((4, 4, 4), -1e300), r"pixel values are too large, or too close together"),
+        (np.zeros((4, 2, 4)), r"expected images of 4 to 4096 pixels a side.* Received: 2 x 4 pixels, 1 channel"),
+        (np.zeros((4, 0, 4)), r"expected images of 4 to 4096 pixels a side"),
+        (np.zeros((4, 4, 4, 4)), r"with 1 or 3 channels. Received: 4 x 4 pixels, 4 channel"),
+    ],
+)
+def test_images_that_make_no_study_say_why(tmp_path: Path, pixels: Any, message: str) -> None:
+    np.savez(tmp_path / "images.npz", images=pixels, labels=[0, 1, 0, 1])
+    with pytest.raises(DataError, match=message):
+        draft_study(tmp_path / "images.npz", None)
+
+
 @NEEDS_KERAS
 def test_an_archive_of_images_becomes_a_study_about_images(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 17, (40, 8, 8), dtype=np.uint8)
@@ -167,6 +209,12 @@ def test_a_folder_of_images_becomes_a_study_about_images(tmp_path: Path) -> None
 )
 def test_ranges_are_rounded_outwards(low: float, high: float, expected: tuple[float, float]) -> None:
     assert rounded_outwards(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.7e308, 1.7e308), (-1e308, 1e308), (0.0, 1e-13), (1e20, 1e20 + 1e5)])
+def test_a_range_holds_what_it_was_made_for_or_there_is_none(low: float, high: float) -> None:
+    limits = rounded_outwards(low, high)
+    assert limits is None if abs(high) > 1e30 or high - low < 1e-12 else limits[0] <= low < high <= limits[1]
 
 
 @pytest.mark.parametrize(
