@@ -15,7 +15,8 @@ import numpy as np
 
 from server.outcome import RoundRecord
 from server.svg import GREY, INK, drawn
-from shared.metrics import CALIBRATION_GROUPS, Curve, Floats, Judgement
+from shared.metrics import Curve, Judgement
+from shared.scores import CALIBRATION_GROUPS, Floats
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f5f5f")
 DASHES = ("", "5 2.2", "1.6 1.6", "7 2 1.6 2")

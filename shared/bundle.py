@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import metrics
+from shared import scores
 from shared.cells import read_column
 from shared.errors import DataError, OutputError, StudyError, nearest
 from shared.examples import Arrays, Examples
@@ -87,8 +87,8 @@ class Bundle:
         received = (examples.images.shape if examples.images is not None else examples.values.shape)[1:]
         if expected != received:
             raise DataError(f"one row must have the shape {expected}, as the data contract says. Received: {received}")
-        scores = self._method.scores(self.weights, self.preparation.transform(examples))
-        return metrics.probabilities(scores) if contract.classes else scores
+        said = self._method.scores(self.weights, self.preparation.transform(examples))
+        return scores.probabilities(said) if contract.classes else said
 
 
 def examples_of(contract: DataContract, rows: Sequence[Mapping[str, Cell | None]]) -> Examples:

@@ -20,9 +20,10 @@ from shared.examples import Examples, Part, concatenate
 from shared.methods import METHODS
 from shared.methods.base import NOTHING
 from shared.methods.combinators import InTurn
-from shared.metrics import Judgement, Sums
+from shared.metrics import Judgement
 from shared.plan import EVALUATE, EVERYONE
 from shared.randomness import generator
+from shared.scores import Sums
 from shared.study import FedAvg, Study
 from simulations.local import Consortium
 

@@ -1,8 +1,7 @@
 """Planned faults: what may go wrong with a site, put between the aggregator and a healthy one.
 
 A fault is written ``SITE EXCHANGE KIND``, for instance ``hospital_2 4 late``, in the study's ``[simulation] faults``.
-Exchanges are
-counted from 1 over the whole run: 1 is the preparation, and training round r is exchange r + 1.
+Exchanges are counted from 1 over the whole run: 1 is the preparation, and training round r is exchange r + 1.
 
     lost        the site never answers
     late        the answer comes after the deadline, and turns up in the next exchange

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,8 +119,3 @@ def prove_sums(study: Study, sites: int) -> None:
     nothing = Total({entry.name: np.zeros(entry.shape) for entry in ask.entries}, 0.0, sites)
     state, _ = plan.advance(state, nothing)
     word_plan(plan.asks(state), sites)
-
-
-def only(consortium: Consortium, sites: Sequence[str], study: Study) -> Consortium:
-    """Return the consortium of some of the sites, running another study over the same data."""
-    return Consortium(study, {site: consortium.data[site] for site in sites})

@@ -1,4 +1,4 @@
-"""Evaluation as a method: one exchange over the held-out patients; the result is ``shared.metrics.Sums``.
+"""Evaluation as a method: one exchange over the held-out patients; the result is ``shared.scores.Sums``.
 
 Each site applies the final model to its own held-out rows and contributes histograms of scores and summed losses.
 What it computed
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import metrics
+from shared import scores
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods import averaging
@@ -75,28 +75,28 @@ class EvaluationMethod:
         if self.contract.task == "number":
             return [
                 ("histogram", (self.bins,), 1.0, True),
-                ("groups", (metrics.CALIBRATION_GROUPS, 3), 1.0, False),
+                ("groups", (scores.CALIBRATION_GROUPS, 3), 1.0, False),
                 ("sums", (4,), 1.0, False),
             ]
         k = len(self.contract.classes)
         return [
             ("histogram", (1 if k == 2 else k, 2, self.bins), 1.0, True),
             ("confusion", (k, k), 1.0, True),
-            ("sums", (4,), (metrics.ROW_LOSS_LIMIT + 1.0) ** 2, False),
+            ("sums", (4,), (scores.ROW_LOSS_LIMIT + 1.0) ** 2, False),
         ]
 
-    def count(self, examples: Examples) -> metrics.Sums:
+    def count(self, examples: Examples) -> scores.Sums:
         """Return the sums over the rows of this subgroup."""
         if self.subgroup is not None:
             name, level = self.subgroup
             column = examples.values[:, self.contract.features.index(name)]
             examples = examples.take(column == level)
-        scores = self.method.scores(self.weights, self.preparation.transform(examples))
+        said = self.method.scores(self.weights, self.preparation.transform(examples))
         if self.contract.task == "number":
             bounds = self.contract.columns[self.contract.label].range
             assert bounds is not None
-            return metrics.count_numbers(scores[:, 0], examples.labels, bounds, self.bins)
-        return metrics.count_classes(scores, examples.labels, self.contract.classes, self.bins, self.threshold)
+            return scores.count_numbers(said[:, 0], examples.labels, bounds, self.bins)
+        return scores.count_classes(said, examples.labels, self.contract.classes, self.bins, self.threshold)
 
     def contribute(
         self, state: Arrays, examples: Examples, memory: Arrays, randomness: Randomness
@@ -104,7 +104,7 @@ class EvaluationMethod:
         """Return this site's sums."""
         sums = self.count(examples)
         arrays: dict[str, NDArray[Any]] = {"histogram": sums.histogram}
-        if isinstance(sums, metrics.NumberSums):
+        if isinstance(sums, scores.NumberSums):
             arrays["groups"] = sums.groups
             arrays["sums"] = np.array([sums.absolute, sums.squared, sums.label, sums.label_squared])
         else:
@@ -120,19 +120,19 @@ class EvaluationMethod:
         """Whether the one exchange has been made."""
         return bool(state["rounds"] >= 1)
 
-    def result(self, state: Arrays) -> metrics.Sums:
+    def result(self, state: Arrays) -> scores.Sums:
         """Return the sums over all contributing sites."""
         if self.contract.task == "number":
             bounds = self.contract.columns[self.contract.label].range
             assert bounds is not None
             absolute, squared, label, label_squared = (float(value) for value in state["sums"])
             low, width = bounds[0], bounds[1] - bounds[0]
-            return metrics.NumberSums(
+            return scores.NumberSums(
                 state["histogram"], state["groups"], absolute, squared, label, label_squared, low, width
             )
         sums = (float(value) for value in state["sums"])
-        return metrics.ClassSums(self.contract.classes, state["histogram"], state["confusion"], *sums)
+        return scores.ClassSums(self.contract.classes, state["histogram"], state["confusion"], *sums)
 
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> metrics.Sums:
+    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> scores.Sums:
         """Return the site's own sums: how good the released model is on its own patients."""
         return self.count(examples[Part.HELD_OUT])

@@ -25,10 +25,10 @@ from pydantic.dataclasses import dataclass
 from shared.examples import Arrays, Examples, Part
 from shared.methods import averaging
 from shared.methods.base import NOTHING, Ask, Contribution, ServerOptimizer
-from shared.metrics import log_odds, probabilities
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness
 from shared.schema import CLOSED
+from shared.scores import log_odds, probabilities
 
 if TYPE_CHECKING:
     from shared.study import Study

@@ -25,12 +25,12 @@ from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods import averaging
 from shared.methods.base import NOTHING, Ask, Contribution, Measurements, ServerOptimizer, Total
-from shared.metrics import log_odds
 from shared.models import MODELS, network, runtime
 from shared.models.training import Descent, Trainer, trainer
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness
 from shared.schema import CLOSED
+from shared.scores import log_odds
 from shared.validation import nested
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def test_heart_disease_over_ten_splits_is_within_a_hundredth_of_pooled(medical_d
         plan, progress = consortium.run(Observers(clock=time.perf_counter))
         sums = plan.result(progress.state)[EVALUATE][EVERYONE]
         federated.append(judge(sums, 100, np.random.default_rng(0)).metrics["auroc"].value)
-        compared = comparison.compare(consortium, time.perf_counter, lambda _what: None).pooled
+        compared = comparison.compare(consortium, list(consortium.data), time.perf_counter, lambda _what: None).pooled
         assert compared is not None
         pooled.append(compared.metrics["auroc"].value)
     assert np.mean(federated) >= 0.88

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.outcome import Outcome, RoundRecord, SiteSummary
-from shared import metrics
+from shared import metrics, scores
 from shared.metrics import Interval, Judgement
 from shared.preparation import FeatureColumn, Preparation
 from shared.study import Study, parse_study
@@ -46,12 +46,12 @@ def judgement(study: Study, n: int = 120, **values: Triple) -> Judgement:
     rng = np.random.default_rng(3)
     if study.data.task == "number":
         y = rng.uniform(0, 100, n)
-        made = metrics.judge(metrics.count_numbers(y + rng.normal(size=n), y, (0.0, 100.0), 1000), 100, rng)
+        made = metrics.judge(scores.count_numbers(y + rng.normal(size=n), y, (0.0, 100.0), 1000), 100, rng)
     else:
         k = len(study.data.classes)
         y = np.arange(n) % k
-        odds = metrics.log_odds(rng.normal(size=(n, k)) + 2 * np.eye(k)[y])
-        made = metrics.judge(metrics.count_classes(odds, y.astype(float), study.data.classes, 1000, 0.5), 100, rng)
+        odds = scores.log_odds(rng.normal(size=(n, k)) + 2 * np.eye(k)[y])
+        made = metrics.judge(scores.count_classes(odds, y.astype(float), study.data.classes, 1000, 0.5), 100, rng)
     changed = {name: Interval(*triple) for name, triple in values.items()}
     return dataclasses.replace(made, metrics={**made.metrics, **changed})
 

@@ -15,7 +15,7 @@ import pytest
 
 from server import charts
 from server.charts import line_style, wilson
-from shared import metrics
+from shared import metrics, scores
 from shared.metrics import Judgement
 from tests.unit.server.outcomes import judgement, outcome_of, record, study_of
 
@@ -71,14 +71,14 @@ def test_a_chart_of_many_rows_stays_small() -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(20_000) < 0.3).astype(float)
     odds = rng.normal(size=20_000) + y
-    sums = metrics.count_classes(np.column_stack([-odds, odds]), y, ("no", "yes"), 16384, 0.5)
+    sums = scores.count_classes(np.column_stack([-odds, odds]), y, ("no", "yes"), 16384, 0.5)
     judged = metrics.judge(sums, 100, rng)
     assert max(len(svg) for svg in drawn(judged).values()) < 60_000
 
 
 def test_one_class_among_the_held_out_rows_gives_no_roc_but_a_calibration() -> None:
     odds = np.linspace(-2, 2, 30)
-    sums = metrics.count_classes(np.column_stack([-odds, odds]), np.zeros(30), ("no", "yes"), 1000, 0.5)
+    sums = scores.count_classes(np.column_stack([-odds, odds]), np.zeros(30), ("no", "yes"), 1000, 0.5)
     judged = metrics.judge(sums, 100, np.random.default_rng(0))
     assert charts.roc(judged) is None
     assert charts.precision_recall(judged) is None
@@ -87,10 +87,10 @@ def test_one_class_among_the_held_out_rows_gives_no_roc_but_a_calibration() -> N
 
 def test_no_rows_give_no_chart() -> None:
     none = np.zeros(0)
-    sums = metrics.count_classes(np.zeros((0, 2)), none, ("no", "yes"), 1000, 0.5)
+    sums = scores.count_classes(np.zeros((0, 2)), none, ("no", "yes"), 1000, 0.5)
     judged = metrics.judge(sums, 100, np.random.default_rng(0))
     assert [charts.roc(judged), charts.precision_recall(judged), charts.calibration(judged)] == [None] * 3
-    numbers = metrics.judge(metrics.count_numbers(none, none, (0.0, 1.0), 1000), 100, np.random.default_rng(0))
+    numbers = metrics.judge(scores.count_numbers(none, none, (0.0, 1.0), 1000), 100, np.random.default_rng(0))
     assert charts.predicted_observed(numbers) is None
 
 

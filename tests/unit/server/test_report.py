@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from server.report import render, write_report
-from shared import metrics
+from shared import metrics, scores
 from shared.errors import OutputError
 from tests.unit.server.outcomes import judgement, outcome_of, study_of
 
@@ -70,7 +70,7 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "subgroups": {"subgroups": {"sex=female": judgement(study_of()), "sex=male": judgement(study_of(), 5)}},
     "nothing held out": {
         "federated": metrics.judge(
-            metrics.count_classes(np.zeros((0, 2)), np.zeros(0), ("healthy", "ill"), 1000, 0.5),
+            scores.count_classes(np.zeros((0, 2)), np.zeros(0), ("healthy", "ill"), 1000, 0.5),
             100,
             np.random.default_rng(0),
         )

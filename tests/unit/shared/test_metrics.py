@@ -22,8 +22,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from shared import metrics
-from shared.metrics import ClassSums, Judgement, NumberSums
+from shared import metrics, scores
+from shared.metrics import Judgement
+from shared.scores import ClassSums, NumberSums
 
 BINS = 16384
 Floats = NDArray[np.float64]
@@ -35,7 +36,7 @@ def both(odds: Floats) -> Floats:
 
 
 def binary(odds: Floats, labels: Floats, bins: int = BINS, threshold: float = 0.5) -> ClassSums:
-    return metrics.count_classes(both(odds), labels, ("no", "yes"), bins, threshold)
+    return scores.count_classes(both(odds), labels, ("no", "yes"), bins, threshold)
 
 
 def judged(sums: ClassSums | NumberSums, replicates: int = 100) -> Judgement:
@@ -65,17 +66,17 @@ def wide(rng: np.random.Generator, labels: Floats) -> Floats:
 
 
 @pytest.mark.parametrize(
-    ("scores", "prevalence"), [(saturated, 0.3), (rare, 0.002), (tied, 0.3), (wide, 0.3), (tied, 0.01)]
+    ("scored", "prevalence"), [(saturated, 0.3), (rare, 0.002), (tied, 0.3), (wide, 0.3), (tied, 0.01)]
 )
 def test_binary_metrics_are_scikit_learns(
-    scores: Callable[[np.random.Generator, Floats], Floats], prevalence: float
+    scored: Callable[[np.random.Generator, Floats], Floats], prevalence: float
 ) -> None:
     rng = np.random.default_rng(11)
     labels = (rng.random(20_000) < prevalence).astype(float)
-    odds = scores(rng, labels)
-    p = metrics.probabilities(odds)
+    odds = scored(rng, labels)
+    p = scores.probabilities(odds)
     found = points(judged(binary(odds, labels)))
-    clipped = np.clip(odds, -metrics.LOG_ODDS_LIMIT, metrics.LOG_ODDS_LIMIT)
+    clipped = np.clip(odds, -scores.LOG_ODDS_LIMIT, scores.LOG_ODDS_LIMIT)
     assert roc_auc_score(labels, clipped) == pytest.approx(found["auroc"], abs=1e-3)
     assert average_precision_score(labels, clipped) == pytest.approx(found["average_precision"], abs=1e-3)
     assert accuracy_score(labels, p >= 0.5) == pytest.approx(found["accuracy"], abs=1e-12)
@@ -89,9 +90,9 @@ def test_several_classes_are_averaged_over_one_against_the_rest() -> None:
     labels = rng.integers(0, 4, 5000).astype(float)
     logits = rng.normal(size=(5000, 4)) + np.eye(4)[labels.astype(int)]
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    odds = metrics.log_odds(logits)
-    assert softmax == pytest.approx(metrics.probabilities(odds), abs=1e-12)
-    found = points(judged(metrics.count_classes(odds, labels, tuple("abcd"), BINS, 0.5)))
+    odds = scores.log_odds(logits)
+    assert softmax == pytest.approx(scores.probabilities(odds), abs=1e-12)
+    found = points(judged(scores.count_classes(odds, labels, tuple("abcd"), BINS, 0.5)))
     one_hot = np.eye(4)[labels.astype(int)]
     assert roc_auc_score(labels, softmax, multi_class="ovr") == pytest.approx(found["auroc"], abs=1e-3)
     assert average_precision_score(one_hot, softmax) == pytest.approx(found["average_precision"], abs=1e-3)
@@ -104,14 +105,14 @@ def test_errors_of_numbers_are_scikit_learns() -> None:
     rng = np.random.default_rng(13)
     labels = rng.uniform(20, 80, 3000)
     predicted = labels + rng.normal(scale=5, size=3000)
-    found = points(judged(metrics.count_numbers(predicted, labels, (0.0, 100.0), BINS)))
+    found = points(judged(scores.count_numbers(predicted, labels, (0.0, 100.0), BINS)))
     assert mean_absolute_error(labels, predicted) == pytest.approx(found["mae"], abs=1e-9)
     assert math.sqrt(mean_squared_error(labels, predicted)) == pytest.approx(found["rmse"], abs=1e-9)
     assert r2_score(labels, predicted) == pytest.approx(found["r2"], abs=1e-9)
 
 
 def test_predictions_are_held_within_the_declared_range() -> None:
-    sums = metrics.count_numbers(np.array([-50.0, 250.0]), np.array([0.0, 90.0]), (0.0, 100.0), 1000)
+    sums = scores.count_numbers(np.array([-50.0, 250.0]), np.array([0.0, 90.0]), (0.0, 100.0), 1000)
     assert points(judged(sums))["mae"] == pytest.approx((0 + 10) / 2)
 
 
@@ -131,11 +132,11 @@ def test_equal_scores_count_half() -> None:
 
 
 def test_zero_is_an_edge_so_that_even_odds_are_told_apart() -> None:
-    assert metrics.bin_of(np.array([-1e-12, 0.0]), 1000).tolist() == [499, 500]
+    assert scores.bin_of(np.array([-1e-12, 0.0]), 1000).tolist() == [499, 500]
 
 
 def test_scores_beyond_the_limit_lie_in_the_outermost_bins() -> None:
-    assert metrics.bin_of(np.array([-1e9, 1e9]), 1000).tolist() == [0, 999]
+    assert scores.bin_of(np.array([-1e9, 1e9]), 1000).tolist() == [0, 999]
 
 
 def test_the_roc_curve_is_scikit_learns() -> None:
@@ -164,22 +165,22 @@ def test_a_class_that_is_absent_leaves_ranking_undefined() -> None:
 
 def test_absent_classes_do_not_enter_the_macro_mean() -> None:
     """Of three classes the third never occurs: the first two are ranked perfectly."""
-    odds = metrics.log_odds(np.array([[5.0, 0, 0], [4.0, 0, 0], [0, 5.0, 0], [0, 4.0, 0]]))
-    judgement = judged(metrics.count_classes(odds, np.array([0.0, 0, 1, 1]), ("a", "b", "c"), BINS, 0.5))
+    odds = scores.log_odds(np.array([[5.0, 0, 0], [4.0, 0, 0], [0, 5.0, 0], [0, 4.0, 0]]))
+    judgement = judged(scores.count_classes(odds, np.array([0.0, 0, 1, 1]), ("a", "b", "c"), BINS, 0.5))
     assert judgement.metrics["auroc"].value == 1.0
 
 
 @pytest.mark.parametrize("task", ["binary", "number"])
 def test_no_rows_leave_everything_undefined(task: str) -> None:
     none = np.zeros(0)
-    sums = binary(none, none) if task == "binary" else metrics.count_numbers(none, none, (0.0, 1.0), BINS)
+    sums = binary(none, none) if task == "binary" else scores.count_numbers(none, none, (0.0, 1.0), BINS)
     values = judged(sums).values()
     assert values.pop("n") == 0
     assert set(values.values()) == {None}
 
 
 def test_a_label_that_is_constant_has_no_r2() -> None:
-    sums = metrics.count_numbers(np.array([4.0, 6.0]), np.array([5.0, 5.0]), (0.0, 10.0), BINS)
+    sums = scores.count_numbers(np.array([4.0, 6.0]), np.array([5.0, 5.0]), (0.0, 10.0), BINS)
     assert judged(sums).values() == {"mae": pytest.approx(1.0), "rmse": pytest.approx(1.0), "r2": None, "n": 2}
 
 
@@ -195,7 +196,7 @@ def test_the_interval_of_a_mean_error_is_the_normal_one() -> None:
     """400 errors of 1 and 3 alike: mean 2, deviation 1, standard error 1/20, so 95 % is 2 -+ 0.098."""
     labels = np.full(400, 50.0)
     predicted = labels + np.tile([1.0, 3.0], 200)
-    interval = judged(metrics.count_numbers(predicted, labels, (0.0, 100.0), BINS), replicates=4000).metrics["mae"]
+    interval = judged(scores.count_numbers(predicted, labels, (0.0, 100.0), BINS), replicates=4000).metrics["mae"]
     assert interval.value == pytest.approx(2.0)
     assert (1.902, 2.098) == pytest.approx((interval.low, interval.high), abs=0.012)
 
@@ -243,7 +244,7 @@ def test_sums_of_errors_add_up_too(table: list[tuple[float, float, int]]) -> Non
     predicted, labels, sites = (np.array(column, dtype=float) for column in zip(*table, strict=True))
 
     def counted(chosen: NDArray[np.bool_]) -> NumberSums:
-        return metrics.count_numbers(predicted[chosen], labels[chosen], (0.0, 100.0), 1000)
+        return scores.count_numbers(predicted[chosen], labels[chosen], (0.0, 100.0), 1000)
 
     whole = counted(np.ones(len(table), dtype=bool))
     parts = [counted(sites == site) for site in range(4)]
@@ -265,11 +266,11 @@ def test_intervals_of_losses_are_those_of_drawing_rows_anew() -> None:
     y = generator.integers(0, 10, 400)
     logits = generator.normal(size=(400, 10))
     logits[np.arange(400), y] += 1.5
-    odds = metrics.log_odds(logits)
+    odds = scores.log_odds(logits)
     judgement = metrics.judge(
-        metrics.count_classes(odds, y.astype(float), tuple("abcdefghij"), 4096, 0.5), 500, generator
+        scores.count_classes(odds, y.astype(float), tuple("abcdefghij"), 4096, 0.5), 500, generator
     )
-    p = metrics.probabilities(odds)
+    p = scores.probabilities(odds)
     briers, losses = np.square(p - np.eye(10)[y]).sum(axis=1), -np.log(p[np.arange(400), y])
     for name, rows in (("brier", briers), ("log_loss", losses)):
         interval = judgement.metrics[name]
@@ -282,7 +283,7 @@ def test_the_interval_of_average_precision_lies_around_its_value() -> None:
     y = generator.integers(0, 10, 200)
     logits = generator.normal(size=(200, 10))
     logits[np.arange(200), y] += 1.0
-    sums = metrics.count_classes(metrics.log_odds(logits), y.astype(float), tuple("abcdefghij"), 16384, 0.5)
+    sums = scores.count_classes(scores.log_odds(logits), y.astype(float), tuple("abcdefghij"), 16384, 0.5)
     interval = metrics.judge(sums, 500, generator).metrics["average_precision"]
     assert interval.value == pytest.approx((interval.low + interval.high) / 2, abs=0.01)
 
@@ -290,7 +291,7 @@ def test_the_interval_of_average_precision_lies_around_its_value() -> None:
 def test_r2_of_a_constant_label_is_undefined() -> None:
     labels = np.full(30, 4.7)
     judgement = metrics.judge(
-        metrics.count_numbers(labels + 0.1, labels, (0.0, 10.0), 1000), 100, np.random.default_rng(0)
+        scores.count_numbers(labels + 0.1, labels, (0.0, 10.0), 1000), 100, np.random.default_rng(0)
     )
     assert judgement.values()["r2"] is None
     assert judgement.values()["mae"] == pytest.approx(0.1)
