@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,8 +123,6 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
         }
         for record in outcome.training
     ]
-    dropped = {f"{record.stage} {record.round}": dict(record.dropped) for record in outcome.history if record.dropped}
-    noted = {f"{record.stage} {record.round}": dict(record.noted) for record in outcome.history if record.noted}
     return {
         "study": outcome.study.name,
         "digest": outcome.study.digest,
@@ -142,8 +140,8 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
             for name, interval in outcome.federated.metrics.items()
         },
         "history": history,
-        "dropped": dropped,
-        "noted": noted,
+        "dropped": _odd(outcome.history, lambda record: record.dropped),
+        "noted": _odd(outcome.history, lambda record: record.noted),
         "out_of_contract": dict(outcome.preparation.outside),
         "bytes_up": sum(record.bytes_up for record in outcome.history),
         "bytes_down": sum(record.bytes_down for record in outcome.history),
@@ -156,3 +154,10 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _odd(
+    history: Sequence[RoundRecord], codes: Callable[[RoundRecord], Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Return the codes by site of every exchange that has some, by ``STAGE ROUND``."""
+    return {f"{record.stage} {record.round}": dict(codes(record)) for record in history if codes(record)}

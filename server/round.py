@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.transport import Transport
+from server.transport import Arrival, Transport
 from shared import fixedpoint, layout
 from shared.errors import ProtocolError, RunAbandoned
 from shared.examples import Arrays
@@ -73,43 +73,56 @@ def run_round(
         site: ContributeRequest(heading.run, heading.study, heading.round, heading.attempt, len(counted), last, public)
         for site, last in counted.items()
     }
-    total = np.zeros(plan.size, dtype=plan.dtype)
-    contributors: set[str] = set()
-    dropped: dict[str, str] = {}
-    noted: dict[str, str] = {}
-    bytes_up = 0
+    sum_ = _Sum(plan, requests)
     for arrival in transport.exchange(requests, deadline_s):
-        site = arrival.site
-        if arrival.reply is None:
-            dropped.setdefault(site, arrival.lost)
-            continue
-        bytes_up += payload_bytes(arrival.reply)
-        try:
-            reply = _accept(arrival.reply, site, requests, plan)
-        except ProtocolError as error:
-            log.warning("round=%d site=%s ignored=%s", heading.round, site, error)
-            (noted if error.code == "stale-reply" else dropped).setdefault(site, error.code)
-            continue
-        if site in contributors:
-            noted[site] = "replied-twice"
-        elif isinstance(reply, Refused):
-            log.warning("round=%d site=%s refused=%s hint=%s", heading.round, site, reply.code, reply.hint)
-            dropped.setdefault(site, reply.code)
-        elif site not in dropped:
-            np.add(total, reply.words, out=total)
-            contributors.add(site)
-    dropped |= {site: "no-reply" for site in counted if site not in contributors and site not in dropped}
-    dropped = {site: code for site, code in dropped.items() if site not in contributors}
+        sum_.take(arrival)
+    dropped = {site: sum_.dropped.get(site, "no-reply") for site in counted if site not in sum_.contributors}
+    contributors = tuple(site for site in counted if site in sum_.contributors)
     if len(contributors) < min_sites:
         raise RunAbandoned(_abandoned(heading, len(contributors), len(counted), min_sites, dropped))
     return RoundOutcome(
-        total=_decode(plan, total, len(contributors)),
-        contributors=tuple(site for site in counted if site in contributors),
+        total=_decode(plan, sum_.words, len(contributors)),
+        contributors=contributors,
         dropped=dropped,
-        noted=noted,
-        bytes_up=bytes_up,
+        noted=sum_.noted,
+        bytes_up=sum_.bytes_up,
         bytes_down=sum(payload_bytes(request) for request in requests.values()),
     )
+
+
+class _Sum:
+    """The running sum of one round: one vector in memory, whatever the number of sites."""
+
+    def __init__(self, plan: fixedpoint.WordPlan, requests: Mapping[str, ContributeRequest]) -> None:
+        self._plan = plan
+        self._requests = requests
+        self.words = np.zeros(plan.size, dtype=plan.dtype)
+        self.contributors: set[str] = set()
+        self.dropped: dict[str, str] = {}
+        self.noted: dict[str, str] = {}
+        self.bytes_up = 0
+
+    def take(self, arrival: Arrival) -> None:
+        """Add what arrived from one site, or note why not; the first answer of a site counts."""
+        site = arrival.site
+        if arrival.reply is None:
+            self.dropped.setdefault(site, arrival.lost)
+            return
+        self.bytes_up += payload_bytes(arrival.reply)
+        try:
+            reply = _accept(arrival.reply, site, self._requests, self._plan)
+        except ProtocolError as error:
+            log.warning("site=%s ignored=%s", site, error)
+            (self.noted if error.code == "stale-reply" else self.dropped).setdefault(site, error.code)
+            return
+        if site in self.contributors:
+            self.noted[site] = "replied-twice"
+        elif isinstance(reply, Refused):
+            log.warning("round=%d site=%s refused=%s hint=%s", reply.round, site, reply.code, reply.hint)
+            self.dropped.setdefault(site, reply.code)
+        elif site not in self.dropped:
+            np.add(self.words, reply.words, out=self.words)
+            self.contributors.add(site)
 
 
 def _accept(

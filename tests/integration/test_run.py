@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from tests.integration.cli import command, simulate
 
@@ -90,23 +92,23 @@ def test_the_second_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_killed_and_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
     """SIGKILL at several moments; the last run ends with the weights of one that nobody killed."""
-    arguments = ["run", "breast_cancer", "--rounds", "120", "--set", "simulation.compare=[]", "--output"]
+    arguments = ["run", "breast_cancer", "--rounds", "120", "--set", 'simulation.compare=["local"]', "--output"]
     whole = simulate(*arguments, "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     killed = 0
-    for after in (1, 20, 70):
+    for moment in ("stage=prepare", "stage=train round=20 ", "stage=train round=90 ", "comparing with="):
         process = subprocess.Popen(
             [*command(), *arguments, "killed", "--resume"],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        _wait_for(tmp_path / "killed" / "run.log", f"stage=train round={after} ", process)
+        _wait_for(tmp_path / "killed" / "run.log", moment, process)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.communicate(timeout=60)
-    assert killed >= 1
+    assert killed >= 2
     resumed = simulate(*arguments, "killed", "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     for name, array in _arrays(tmp_path / "whole").items():
@@ -180,3 +182,36 @@ def test_own_data_in_one_table_and_by_hospital(tmp_path: Path) -> None:
     apart = simulate("run", "own.toml", *sites, "--rounds", "5", "--json", cwd=tmp_path)
     assert apart.returncode == 0, apart.stderr
     assert set(json.loads(apart.stdout)["sites"]) == {"north", "south"}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz", "folder"])
+def test_own_data_of_every_other_kind(tmp_path: Path, kind: str) -> None:
+    """Drafted, then run, without touching the draft."""
+    source = _own_data(tmp_path, kind)
+    drafted = simulate("study", "new", "--from", source, "--output", "own.toml", cwd=tmp_path)
+    assert drafted.returncode == 0, drafted.stderr
+    changes = ["--sites", "2", "--rounds", "1", "--set", "simulation.compare=[]"]
+    process = simulate("run", "own.toml", "--data", source, *changes, "--json", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    metrics = json.loads(process.stdout)
+    assert sum(site["rows"] for site in metrics["sites"].values()) == 120
+    assert sum(site["patients"] for site in metrics["sites"].values()) == (60 if kind == "npz" else 120)
+
+
+def _own_data(folder: Path, kind: str) -> str:
+    """Write 120 rows of two classes; in the archive, two images belong to one patient."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = (rng.integers(0, 100, (120, 8, 8)) + 100 * labels[:, None, None]).astype(np.uint8)
+    if kind == "parquet":
+        table = pd.DataFrame({"crp": images.mean(axis=(1, 2)), "age": rng.integers(20, 90, 120), "sepsis": labels})
+        table.to_parquet(folder / "own.parquet")
+        return "own.parquet"
+    if kind == "npz":
+        patients = np.array([f"p{row // 2}" for row in range(120)])
+        np.savez(folder / "own.npz", images=images, labels=labels, patient_ids=patients)
+        return "own.npz"
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        (folder / "own" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / "own" / str(label) / f"{row}.png")
+    return "own"
