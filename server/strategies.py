@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.examples import Arrays
-from shared.methods.base import ServerOptimizer, under, within
+from shared.methods.base import ServerOptimizer
 from shared.study import Study
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
 _MOMENTS = ("m_t", "v_t")
+_ALL = "weights"
+"""Strategies work by element, so all weights go through as one vector: each array costs Flower a serialisation."""
 
 
 def server_optimizer(study: Study) -> ServerOptimizer:
@@ -68,23 +71,36 @@ class FlowerOptimizer:
         from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
         step = int(state["step"]) + 1
-        names = list(weights)
+        before, after = _as_one(weights, weights), _as_one(weights, mean)
         strategy: Any = self._kind(**self._options)
         if hasattr(strategy, "momentum_vector"):
-            strategy.current_arrays = ArrayRecord({name: Array(weights[name]) for name in names})
-            momentum = within("momentum", state)
-            strategy.momentum_vector = [momentum[name] for name in names] if momentum else None
+            strategy.current_arrays = ArrayRecord({_ALL: Array(before)})
+            strategy.momentum_vector = [state["momentum"]] if "momentum" in state else None
         elif hasattr(strategy, "m_t"):
-            strategy.current_arrays = dict(weights)
+            strategy.current_arrays = {_ALL: before}
             for moment in _MOMENTS:
-                setattr(strategy, moment, within(moment, state) or None)
-        arrays = ArrayRecord({name: Array(np.asarray(mean[name])) for name in names})
-        reply = _Reply(RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 1})}))
-        following, _ = strategy.aggregate_train(step, [reply])
-        moved = {name: following[name].numpy().astype(weights[name].dtype) for name in names}
+                setattr(strategy, moment, {_ALL: state[moment]} if moment in state else None)
+        content = RecordDict(
+            {"arrays": ArrayRecord({_ALL: Array(after)}), "metrics": MetricRecord({"num-examples": 1})}
+        )
+        following, _ = strategy.aggregate_train(step, [_Reply(content)])
         kept: dict[str, Any] = {"step": np.array(step)}
         if getattr(strategy, "momentum_vector", None) is not None:
-            kept |= under("momentum", dict(zip(names, strategy.momentum_vector, strict=True)))
-        for moment in _MOMENTS:
-            kept |= under(moment, getattr(strategy, moment, None) or {})
-        return kept, moved
+            kept["momentum"] = strategy.momentum_vector[0]
+        kept |= {moment: getattr(strategy, moment)[_ALL] for moment in _MOMENTS if getattr(strategy, moment, None)}
+        return kept, _apart(weights, following[_ALL].numpy())
+
+
+def _as_one(weights: Arrays, arrays: Arrays) -> NDArray[Any]:
+    """Return the arrays as one vector, in the order of ``weights``."""
+    return np.concatenate([np.ravel(arrays[name]) for name in weights])
+
+
+def _apart(weights: Arrays, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that ``_as_one`` joined, in the shapes and types of ``weights``."""
+    arrays: dict[str, NDArray[Any]] = {}
+    start = 0
+    for name, array in weights.items():
+        arrays[name] = vector[start : start + array.size].reshape(array.shape).astype(array.dtype)
+        start += array.size
+    return arrays

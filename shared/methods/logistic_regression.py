@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 UPDATE_BOUND = 1e4
 """Largest change of one coefficient in one round; beyond it a site refuses."""
 
-_STOPPING = {"maxls": 50, "gtol": 1e-4, "ftol": 64 * float(np.finfo(np.float64).eps)}
-"""How L-BFGS-B searches, and where it stops before ``max_iter``: scikit-learn's settings."""
+_STOPPING = {"maxls": 50, "pgtol": 1e-4, "factr": 64.0}
+"""How L-BFGS-B searches, and where it stops before ``max_iter``: scikit-learn's settings; ``factr`` in machine epsilons."""
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
@@ -116,20 +116,19 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
 
     def _fit(self, before: Arrays, prepared: Prepared) -> Arrays:
         """Return the weights after ``max_iter`` iterations of L-BFGS-B from ``before``."""
-        from scipy.optimize import minimize
+        from scipy.optimize import fmin_l_bfgs_b
 
         target = prepared.y if self.classes == 2 else np.eye(self.classes)[prepared.y.astype(np.int64)]
         shape = before["coef"].shape
         start = np.concatenate([before["coef"], before["intercept"][:, None]], axis=1).ravel()
-        found = minimize(
+        found, _, _ = fmin_l_bfgs_b(
             penalised_loss,
             start,
             args=(prepared.x, target, 1.0 / (self.options.C * len(prepared))),
-            jac=True,
-            method="L-BFGS-B",
-            options={**_STOPPING, "maxiter": self.options.max_iter},
+            maxiter=self.options.max_iter,
+            **_STOPPING,
         )
-        weights = found.x.reshape(shape[0], shape[1] + 1)
+        weights = found.reshape(shape[0], shape[1] + 1)
         return {"coef": weights[:, :-1].copy(), "intercept": weights[:, -1].copy()}
 
     def _losses(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
