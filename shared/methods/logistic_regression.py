@@ -37,7 +37,7 @@ UPDATE_BOUND = 1e4
 """Largest change of one coefficient in one round; beyond it a site refuses."""
 
 _STOPPING = {"maxls": 50, "pgtol": 1e-4, "factr": 64.0}
-"""How L-BFGS-B searches, and where it stops before ``max_iter``: scikit-learn's settings; ``factr`` in machine epsilons."""
+"""How L-BFGS-B searches, and where it stops before ``max_iter``: scikit-learn's settings; factr is in epsilons."""
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
