@@ -41,6 +41,7 @@ LABELS = {
     "rounds_s": "rounds, s",
     "tear_down_s": "tear-down, s",
     "loop_s": "all but imports, s",
+    "same_work_s": "rounds only, s",
     "seconds": "whole process, s",
     "cpu_seconds": "processor time, s",
     "rss_mib": "peak RSS, MiB",
@@ -83,9 +84,15 @@ def _median(runs: Sequence[Numbers]) -> Numbers:
 
 
 def ratios(results: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    """Return, for each of Flower's sides, its numbers divided by ours, and the share of the bare training speed."""
+    """Return, for each of Flower's sides, its numbers divided by ours, and the share of the bare training speed.
+
+    ``same_work_s``: Flower's side, start-up included, does nothing but the training rounds; so this divides it by ours without
+    the preparation and evaluation exchanges that our run has besides.
+    """
     keys = ("loop_s", "rounds_s", "seconds", "rss_mib", "pss_mib")
     found = {side: {key: results[side][key] / results[ours][key] for key in keys} for side, ours in PAIRS.items()}
+    for side, ours in PAIRS.items():
+        found[side]["same_work_s"] = results[side]["loop_s"] / results[ours]["rounds_s"]
     found["cnn-bare"] = {"rounds_s": results["cnn-bare"]["rounds_s"] / results["cnn-ours"]["rounds_s"]}
     return found
 

@@ -43,6 +43,7 @@ def test_ratios_are_flowers_numbers_divided_by_ours() -> None:
 
     assert 40.0 == found["logistic-flower"]["loop_s"]
     assert 2.5 == found["cnn-flower"]["rounds_s"]
+    assert 5.0 == found["cnn-flower"]["same_work_s"]  # Flower's 20 s against our 4 s of training rounds
     assert 3.0 == found["cnn-flower-kept"]["rss_mib"]
     assert 2.0 == found["cnn-flower"]["pss_mib"]
     assert {"rounds_s": 0.75} == found["cnn-bare"]
