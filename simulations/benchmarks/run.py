@@ -86,8 +86,8 @@ def _median(runs: Sequence[Numbers]) -> Numbers:
 def ratios(results: Mapping[str, Numbers]) -> dict[str, Numbers]:
     """Return, for each of Flower's sides, its numbers divided by ours, and the share of the bare training speed.
 
-    ``same_work_s``: Flower's side, start-up included, does nothing but the training rounds; so this divides it by ours without
-    the preparation and evaluation exchanges that our run has besides.
+    ``same_work_s``: Flower's side, start-up included, does nothing but the training rounds; so this divides it by ours
+    without the preparation and evaluation exchanges that our run has besides.
     """
     keys = ("loop_s", "rounds_s", "seconds", "rss_mib", "pss_mib")
     found = {side: {key: results[side][key] / results[ours][key] for key in keys} for side, ours in PAIRS.items()}
