@@ -149,8 +149,8 @@ def _summary(study: Study, data: SiteData, failed_alone: bool) -> SiteSummary:
     notes = list(data.notes)
     if absent:
         notes.append(
-            f"No training row of class {', '.join(absent)}. The site trains on, as if it had a row of weight zero of each"
-            " absent class."
+            f"No training row of class {', '.join(absent)}. The site trains on, as if it had a row of weight zero of"
+            " each absent class."
         )
     if failed_alone:
         notes.append("Trained on this hospital's data alone, the model diverged: there is nothing to compare with.")
