@@ -26,7 +26,7 @@ from server.training import Progress
 from shared.errors import CheckpointError
 
 FILE = "last.npz"
-_FORMAT = 1
+_FORMAT = 2
 _META = "meta.json"
 _STATE = "state/"
 
@@ -48,7 +48,13 @@ def write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None
     Raises: CheckpointError if it cannot be written; the checkpoint before is untouched then.
     """
     history = [dataclasses.asdict(record) for record in progress.history]
-    meta = {"format": _FORMAT, "identity": dict(identity), "run": progress.run, "history": history}
+    meta = {
+        "format": _FORMAT,
+        "identity": dict(identity),
+        "run": progress.run,
+        "history": history,
+        "frozen": dict(progress.frozen),
+    }
     arrays = {f"{_STATE}{name}": array for name, array in progress.state.items()}
     arrays[_META] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
     temporary = folder / f".{FILE}.part"
@@ -97,6 +103,7 @@ def read(folder: Path, identity: Mapping[str, Any]) -> Progress | None:
         history = tuple(
             RoundRecord(**{**record, "contributors": tuple(record["contributors"])}) for record in meta["history"]
         )
+        frozen = {part: tuple(names) for part, names in meta["frozen"].items()}
         if not isinstance(meta["run"], str):
             raise TypeError("a run's id is text")  # told like every other damage
     except FileNotFoundError:
@@ -105,7 +112,7 @@ def read(folder: Path, identity: Mapping[str, Any]) -> Progress | None:
         raise CheckpointError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). Start in a new folder."
         ) from None
-    return Progress(meta["run"], state, history)
+    return Progress(meta["run"], state, history, frozen)
 
 
 def check_identity(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -1,35 +1,41 @@
 """One round at the aggregator: ask every site of the cohort, add the words of those that answer as asked.
 
 Replies are added as they arrive: memory is one vector, whatever the number of sites. One bad site never ends a round;
-its name and a reason code are in the outcome.
+its name and a reason code are in the outcome. Under secure aggregation the words are masked, and a second exchange, the
+reveal, removes the masks from their sum (``server/secagg.py``).
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from server.transport import Arrival, Transport
+from server import secagg
+from server.exchange import Port
+from server.secagg import MaskedTotal, Ready, Session
 from shared import fixedpoint, layout
 from shared.errors import ProtocolError, RunAbandoned
 from shared.examples import Arrays
-from shared.messages import Contributed, ContributeRequest, Refused, Reply, payload_bytes
+from shared.fixedpoint import WordPlan
+from shared.messages import Contributed, ContributeRequest, Heading, Keys, Receipt
 from shared.methods.base import Method, Total, broadcast, word_plan
+from shared.secagg import roster
+from shared.secagg.transcript import state_digest
 
-log = logging.getLogger("consilium.server")
 
+@dataclass(frozen=True, eq=False)
+class Secured:
+    """Where secure aggregation stands between two exchanges; all that a restarted aggregator needs to go on.
 
-@dataclass(frozen=True)
-class Heading:
-    """Which round this is: see ``ContributeRequest``."""
+    ready: the round to come, or the one in progress; None before the first.
+    total: of the round in progress, once its contributors are decided.
+    """
 
-    run: str
-    study: str
-    round: int
-    attempt: int = 1
+    session: Session
+    ready: Ready | None = None
+    total: MaskedTotal | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,118 +45,168 @@ class RoundOutcome:
     total: over the contributors.
     contributors: names of the sites in the sum, in the cohort's order.
     dropped: reason code by name of the other sites.
-    noted: code by name of sites that did something odd without spoiling the round.
-    bytes_up, bytes_down: payload received and sent.
+    secured: where secure aggregation stands now.
     """
 
     total: Total
     contributors: tuple[str, ...]
     dropped: Mapping[str, str]
-    noted: Mapping[str, str]
-    bytes_up: int
-    bytes_down: int
+    secured: Secured | None = None
 
 
-def run_round(
-    method: Method[object],
-    state: Arrays,
-    heading: Heading,
-    counted: Mapping[str, int],
-    transport: Transport,
-    min_sites: int,
-    deadline_s: float,
-) -> RoundOutcome:
-    """Ask every site, add what arrives, and return the total.
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a round asks.
 
     counted: by site of the cohort, the last round in which it was in the sum; the keys are the cohort.
     min_sites: fewer contributors end the run.
+    """
+
+    method: Method[object]
+    state: Arrays
+    heading: Heading
+    counted: Mapping[str, int]
+    min_sites: int
+    public: Arrays = field(init=False)
+    plan: WordPlan = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "public", broadcast(self.state))
+        object.__setattr__(self, "plan", word_plan(self.method.asks(self.state), len(self.counted)))
+
+
+def run_round(
+    question: Question, port: Port, secured: Secured | None, journal: Callable[[Secured], None]
+) -> RoundOutcome:
+    """Ask every site, add what arrives, and return the total.
+
+    secured: None for bare words; with a ``total``, the round is finished from it.
+    journal: makes where secure aggregation stands durable; called before contributions and before the reveal are asked
+        for.
 
     Raises: RunAbandoned naming who was dropped and why; StudyError if words of so many sites could wrap.
     """
-    plan = word_plan(method.asks(state), len(counted))
-    public = dict(broadcast(state))
-    requests = {
-        site: ContributeRequest(heading.run, heading.study, heading.round, heading.attempt, len(counted), last, public)
-        for site, last in counted.items()
-    }
-    sum_ = _Sum(plan, requests)
-    for arrival in transport.exchange(requests, deadline_s):
-        sum_.take(arrival)
-    dropped = {site: sum_.dropped.get(site, "no-reply") for site in counted if site not in sum_.contributors}
-    contributors = tuple(site for site in counted if site in sum_.contributors)
-    if len(contributors) < min_sites:
-        raise RunAbandoned(_abandoned(heading, len(contributors), len(counted), min_sites, dropped))
-    return RoundOutcome(
-        total=_decode(plan, sum_.words, len(contributors)),
-        contributors=contributors,
-        dropped=dropped,
-        noted=sum_.noted,
-        bytes_up=sum_.bytes_up,
-        bytes_down=sum(payload_bytes(request) for request in requests.values()),
-    )
+    if secured is None:
+        sum_ = _contribute(question, question.heading, tuple(question.counted), port)
+        return _outcome(question, sum_, sum_.contributors, port)
+    if secured.total is None:
+        secured = _masked_total(question, port, secured, journal)
+    total = secured.total
+    assert total is not None
+    contributors = {receipt.site for receipt in total.receipts}
+    # In place: the sum stays one vector.
+    following = secagg.reveal(secured.session, total, port)
+    return _outcome(question, total, contributors, port, Secured(secured.session, following))
+
+
+def _masked_total(question: Question, port: Port, secured: Secured, journal: Callable[[Secured], None]) -> Secured:
+    """Ask for masked contributions, and add them."""
+    ready = secured.ready
+    # Shares came with the last reveal, unless somebody was away: then everybody is asked for keys and shares anew.
+    if ready is None or set(ready.sealed) != set(question.counted):
+        attempt = 1 if ready is None else 2
+        ready = secagg.set_up(
+            secured.session, replace(question.heading, attempt=attempt), tuple(question.counted), port
+        )
+    secured = replace(secured, ready=ready)
+    journal(secured)
+    sum_ = _contribute(question, ready.roster.heading, tuple(sorted(ready.sealed)), port, ready, secured.session)
+    if len(sum_.contributors) < ready.roster.threshold:
+        raise RunAbandoned(_abandoned(question, len(sum_.contributors), ready.roster.threshold, port))
+    total = MaskedTotal(ready, sum_.words, tuple(sum_.receipts), tuple(sum_.next_keys))
+    secured = replace(secured, total=total)
+    journal(secured)
+    return secured
 
 
 class _Sum:
     """The running sum of one round: one vector in memory, whatever the number of sites."""
 
-    def __init__(self, plan: fixedpoint.WordPlan, requests: Mapping[str, ContributeRequest]) -> None:
-        self._plan = plan
-        self._requests = requests
+    def __init__(self, plan: WordPlan) -> None:
         self.words = np.zeros(plan.size, dtype=plan.dtype)
         self.contributors: set[str] = set()
-        self.dropped: dict[str, str] = {}
-        self.noted: dict[str, str] = {}
-        self.bytes_up = 0
+        self.receipts: list[Receipt] = []
+        self.next_keys: list[Keys] = []
 
-    def take(self, arrival: Arrival) -> None:
-        """Add what arrived from one site, or note why not; the first answer of a site counts."""
-        site = arrival.site
-        if arrival.reply is None:
-            self.dropped.setdefault(site, arrival.lost)
-            return
-        self.bytes_up += payload_bytes(arrival.reply)
-        try:
-            reply = _accept(arrival.reply, site, self._requests, self._plan)
-        except ProtocolError as error:
-            log.warning("site=%s ignored=%s", site, error)
-            (self.noted if error.code == "stale-reply" else self.dropped).setdefault(site, error.code)
-            return
-        if site in self.contributors:
-            self.noted[site] = "replied-twice"
-        elif isinstance(reply, Refused):
-            log.warning("round=%d site=%s refused=%s hint=%s", reply.round, site, reply.code, reply.hint)
-            self.dropped.setdefault(site, reply.code)
-        elif site not in self.dropped:
-            np.add(self.words, reply.words, out=self.words)
-            self.contributors.add(site)
+    def add(self, reply: Contributed) -> None:
+        """Add one site's words."""
+        np.add(self.words, reply.words, out=self.words)
+        self.contributors.add(reply.site)
+        if reply.receipt:
+            self.receipts.append(reply.receipt)
+        if reply.next_keys:
+            self.next_keys.append(reply.next_keys)
 
 
-def _accept(
-    reply: Reply, site: str, requests: Mapping[str, ContributeRequest], plan: fixedpoint.WordPlan
-) -> Contributed | Refused:
-    """Return the reply if it answers this round's question in the agreed form.
+def _contribute(
+    question: Question,
+    heading: Heading,
+    sites: tuple[str, ...],
+    port: Port,
+    ready: Ready | None = None,
+    session: Session | None = None,
+) -> _Sum:
+    """Ask sites for their contributions, and add those that are as asked."""
+    sum_ = _Sum(question.plan)
+    state = state_digest(question.public) if ready else b""
 
-    Raises: ProtocolError saying what is wrong with it.
-    """
-    request = requests.get(site)
-    if request is None or reply.site != site:
-        raise ProtocolError("unknown-site", f"nobody asked {reply.site}")
-    if (reply.run, reply.round, reply.attempt) != (request.run, request.round, request.attempt):
-        raise ProtocolError("stale-reply", f"expected round {request.round}. Received: round {reply.round}")
-    if isinstance(reply, Contributed):
-        fixedpoint.check_words(plan, reply.words)
-    return reply
+    def take(reply: Contributed) -> None:
+        fixedpoint.check_words(question.plan, reply.words)
+        if ready and session:
+            _check_masked(reply, ready, session, state, sum_)
+        sum_.add(reply)
+
+    requests = {
+        site: ContributeRequest(
+            heading,
+            len(question.counted),
+            question.counted[site],
+            question.public,
+            ready.masking(site) if ready else None,
+        )
+        for site in sites
+    }
+    port.tally.dropped.update(port.ask(requests, Contributed, take))
+    return sum_
 
 
-def _decode(plan: fixedpoint.WordPlan, words: fixedpoint.Words, contributors: int) -> Total:
-    arrays = layout.from_vector(plan.entries, fixedpoint.decode(plan, words))
-    return Total(arrays, float(arrays.pop("weight")), contributors)
+def _check_masked(reply: Contributed, ready: Ready, session: Session, state: bytes, sum_: _Sum) -> None:
+    """Raise ProtocolError unless the receipt is for this state and these maskers, and the next keys are good."""
+    if reply.receipt is None or reply.receipt.site != reply.site:
+        raise ProtocolError("no-receipt", f"{reply.site} signed no receipt for its words")
+    heading = reply.heading
+    roster.check_receipt(reply.receipt, Receipt(reply.site, heading, ready.digest, state, b""), session.identities)
+    if reply.next_keys:
+        if reply.next_keys.site != reply.site:
+            raise ProtocolError("unknown-site", f"{reply.site} announced the keys of another site")
+        following = replace(heading, round=heading.round + 1, attempt=1)
+        roster.check_keys(reply.next_keys, following, session.identities)
+        secagg.check_distinct(reply.next_keys, sum_.next_keys)
 
 
-def _abandoned(heading: Heading, contributors: int, cohort: int, min_sites: int, dropped: Mapping[str, str]) -> str:
-    reasons: Sequence[str] = [f"{site} ({code})" for site, code in dropped.items()]
+def _outcome(
+    question: Question,
+    sum_: _Sum | MaskedTotal,
+    contributors: set[str],
+    port: Port,
+    secured: Secured | None = None,
+) -> RoundOutcome:
+    if len(contributors) < question.min_sites:
+        raise RunAbandoned(_abandoned(question, len(contributors), question.min_sites, port))
+    arrays = layout.from_vector(question.plan.entries, fixedpoint.decode(question.plan, sum_.words))
+    return RoundOutcome(
+        total=Total(arrays, float(arrays.pop("weight")), len(contributors)),
+        contributors=tuple(site for site in question.counted if site in contributors),
+        dropped={
+            site: port.tally.dropped.get(site, "no-reply") for site in question.counted if site not in contributors
+        },
+        secured=secured,
+    )
+
+
+def _abandoned(question: Question, contributors: int, fewest: int, port: Port) -> str:
+    reasons = [f"{site} ({code})" for site, code in port.tally.dropped.items()]
     return (
-        f"exchange {heading.round}: {contributors} of {cohort} sites contributed,"
-        f" and [aggregation] min_sites = {min_sites}. Not in the sum: {', '.join(reasons)}."
-        " The last checkpoint is kept; go on with --resume once they are back."
+        f"exchange {question.heading.round}: {contributors} of {len(question.counted)} sites contributed,"
+        f" and {fewest} are needed. Not in the sum: {', '.join(reasons)}."
     )

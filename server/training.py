@@ -6,14 +6,19 @@ that starts from a saved one ends with the same bits as one that never stopped.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from server import secagg
+from server.exchange import Port
 from server.outcome import RoundRecord
-from server.round import Heading, run_round
+from server.round import Question, RoundOutcome, Secured, run_round
 from server.transport import Transport
+from shared.errors import RunAbandoned
 from shared.examples import Arrays
+from shared.messages import Heading
 from shared.methods.combinators import InTurn
 from shared.study import Study
 
@@ -27,11 +32,15 @@ class Progress:
     run: the run's id.
     state: of the plan, before the next round.
     history: every finished exchange.
+    frozen: contributors of the last exact sum, by whose rows it was over; the sites accept no others.
+    secured: where secure aggregation stands; None before the run is joined, and for bare words.
     """
 
     run: str
     state: Arrays
     history: tuple[RoundRecord, ...] = ()
+    frozen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    secured: Secured | None = None
 
 
 @dataclass(frozen=True)
@@ -39,57 +48,116 @@ class Observers:
     """Who is told after every round.
 
     save: makes the progress durable; called before anybody else learns of it.
+    journal: makes a round in progress durable, see ``run_round``.
     report: shows it to people.
     clock: seconds, from any zero.
     """
 
     clock: Callable[[], float]
     save: Callable[[Progress], None] = lambda _progress: None
+    journal: Callable[[Secured], None] = lambda _secured: None
     report: Callable[[RoundRecord], None] = lambda _record: None
 
 
 def run_study(
-    study: Study, plan: InTurn, sites: Sequence[str], transport: Transport, progress: Progress, observers: Observers
+    study: Study,
+    plan: InTurn,
+    sites: Mapping[str, bytes],
+    transport: Transport,
+    progress: Progress,
+    observers: Observers,
 ) -> Progress:
     """Run the study to its end.
 
     plan: the study as one method (``shared.plan.plan_of``).
-    sites: the cohort; every site is asked in every round.
+    sites: identity (Ed25519 public key) by name; every site is asked in every round.
     progress: where to start.
 
     Returns: the finished progress.
-    Raises: RunAbandoned if a round has fewer contributors than ``min_sites``.
+    Raises: RunAbandoned if a round has too few contributors; the sites are told, and forget the run's secrets.
     """
-    while not plan.finished(progress.state):
-        started = observers.clock()
-        heading = Heading(progress.run, study.digest, len(progress.history) + 1)
-        outcome = run_round(
-            plan,
-            progress.state,
-            heading,
-            {site: _last_counted(site, progress.history) for site in sites},
-            transport,
-            study.aggregation.min_sites,
-            study.aggregation.deadline_s,
-        )
-        stage = plan.stage(progress.state)
-        state, measurements = plan.advance(progress.state, outcome.total)
-        record = RoundRecord(
-            stage=stage,
-            round=1 + sum(record.stage == stage for record in progress.history),
-            measurements=measurements,
-            seconds=observers.clock() - started,
-            contributors=outcome.contributors,
-            dropped=outcome.dropped,
-            noted=outcome.noted,
-            bytes_up=outcome.bytes_up,
-            bytes_down=outcome.bytes_down,
-        )
-        progress = Progress(progress.run, state, (*progress.history, record))
-        observers.save(progress)
-        log.info("stage=%s round=%d %s", stage, record.round, _fields(record))
-        observers.report(record)
+    if study.aggregation.secure and progress.secured is None:
+        session = secagg.join(study, sites, Port(transport, study.aggregation.deadline_s))
+        progress = dataclasses.replace(progress, run=session.run, secured=Secured(session))
+        log.info("run=%s joined=%d of=%d", session.run, len(session.members), len(sites))
+    try:
+        while not plan.finished(progress.state):
+            progress = _advance(study, plan, tuple(sites), transport, progress, observers)
+    except RunAbandoned as error:
+        _end(study, progress, transport)
+        raise RunAbandoned(f"{error} {_advice(str(error))}") from None
+    _end(study, progress, transport)
     return progress
+
+
+def _advice(reasons: str) -> str:
+    """Return what a person can do about a run that was given up."""
+    kept = "The last checkpoint is kept; go on with --resume once they are back."
+    if "contributors-changed" not in reasons:
+        return kept
+    return (
+        "The hospitals refuse because an exact method keeps the hospitals of its first sum: a lost one's part could be"
+        f" found by subtraction. {kept} Or start a new run without the lost one, or let every hospital's policy allow"
+        " shrinking (in a simulation: [simulation] contributors_may_shrink = true)."
+    )
+
+
+def _advance(
+    study: Study, plan: InTurn, sites: Sequence[str], transport: Transport, progress: Progress, observers: Observers
+) -> Progress:
+    """Make one round, save it, and tell about it."""
+    started = observers.clock()
+    port = Port(transport, study.aggregation.deadline_s)
+    ask = plan.asks(progress.state)
+    secured = progress.secured
+    cohort = secured.session.members if secured else sites
+    if secured and ask.exact:
+        cohort = progress.frozen.get(ask.part, cohort)
+    question = Question(
+        plan,
+        progress.state,
+        Heading(progress.run, study.digest, len(progress.history) + 1),
+        {site: _last_counted(site, progress.history) for site in cohort},
+        study.aggregation.min_sites,
+    )
+    outcome = run_round(question, port, secured, observers.journal)
+    stage = plan.stage(progress.state)
+    state, measurements = plan.advance(progress.state, outcome.total)
+    record = RoundRecord(
+        stage=stage,
+        round=1 + sum(record.stage == stage for record in progress.history),
+        measurements=measurements,
+        seconds=observers.clock() - started,
+        contributors=outcome.contributors,
+        dropped=_dropped(sites, outcome),
+        noted=port.tally.noted,
+        bytes_up=port.tally.bytes_up,
+        bytes_down=port.tally.bytes_down,
+    )
+    progress = Progress(
+        progress.run,
+        state,
+        (*progress.history, record),
+        {**progress.frozen, ask.part: outcome.contributors} if secured and ask.exact else progress.frozen,
+        outcome.secured,
+    )
+    observers.save(progress)
+    log.info("stage=%s round=%d %s", stage, record.round, _fields(record))
+    observers.report(record)
+    return progress
+
+
+def _dropped(sites: Sequence[str], outcome: RoundOutcome) -> dict[str, str]:
+    """Return why each site is not in the sum; those that were not asked are out of the run, or of its exact sums."""
+    return {site: outcome.dropped.get(site, "not-asked") for site in sites if site not in outcome.contributors}
+
+
+def _end(study: Study, progress: Progress, transport: Transport) -> None:
+    """Tell the sites that the run is over; whoever does not hear it forgets with the next run."""
+    if progress.secured is None:
+        return
+    heading = Heading(progress.run, study.digest, len(progress.history))
+    secagg.end(progress.secured.session, heading, Port(transport, study.aggregation.deadline_s))
 
 
 def _last_counted(site: str, history: Sequence[RoundRecord]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.messages import ContributeRequest, Reply
+from shared.messages import Reply, Request
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Arrival:
 class Transport(Protocol):
     """Ask sites, and yield what arrives."""
 
-    def exchange(self, requests: Mapping[str, ContributeRequest], deadline_s: float) -> Iterator[Arrival]:
+    def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         """Send each site its request and yield arrivals one by one, in any order.
 
         A site may be yielded never, once or several times: the aggregator decides what counts.

@@ -52,6 +52,11 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
     )
 
 
+def exchanges(study: Study) -> int:
+    """Return how many sums a run of the study is: preparation, training rounds, evaluation."""
+    return study.method.rounds + 2
+
+
 def _groups(study: Study) -> Mapping[str, tuple[str, int] | None]:
     """Return who is judged: everyone, and each level of each subgroup column."""
     groups: dict[str, tuple[str, int] | None] = {EVERYONE: None}

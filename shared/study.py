@@ -113,13 +113,17 @@ STRATEGIES: dict[str, type[Any]] = {
 class Aggregation:
     """The ``[aggregation]`` part.
 
+    secure: whether contributions are masked, so that the aggregator learns their sum only (docs/protocol.md).
     min_sites: a round with fewer contributors is given up.
+    threshold: how many sites must be there to remove the masks of a sum; none for floor(2n/3) + 1 of n.
     strategy: how the server moves the weights with the mean; a key of ``STRATEGIES``.
     options: that strategy's own options.
     deadline_s: how long an exchange waits for a site.
     """
 
+    secure: bool = True
     min_sites: Annotated[int, Field(ge=1)] = 2
+    threshold: Annotated[int, Field(ge=2, le=100)] | None = None
     strategy: Literal["FedAvg", "FedAvgM", "FedAdagrad", "FedAdam", "FedYogi"] = "FedAvg"
     options: Any = None
     deadline_s: Positive = 600.0
@@ -149,7 +153,9 @@ class Simulation:
     sites: how many hospitals the data are dealt to.
     partition: ``iid``, ``dirichlet:A``, ``quantity:A`` or ``column:NAME``.
     compare: the baselines trained beside the federated model.
-    faults: what goes wrong with a site, each ``SITE EXCHANGE KIND`` (``simulations/faults.py``).
+    faults: what goes wrong with a site, each ``SITE EXCHANGE KIND [STEP]`` (``simulations/faults.py``).
+    contributors_may_shrink: whether an exact method goes on without a lost site, whose part can then be found by
+        subtraction; real hospitals say so in their own policy.
     """
 
     dataset: str | None = None
@@ -157,6 +163,7 @@ class Simulation:
     partition: str = "iid"
     compare: tuple[Literal["pooled", "local"], ...] = ("pooled", "local")
     faults: tuple[str, ...] = ()
+    contributors_may_shrink: bool = False
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)

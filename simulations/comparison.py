@@ -107,12 +107,14 @@ def _alone(
 
 
 def _centralised(study: Study, training: Examples, held_out: Examples) -> Study:
-    """Return the study as it is run in one place: plain steps, no faults, room for all rows."""
+    """Return the study as it is run in one place: plain steps, no masks, no faults, room for all rows."""
     rows = max(study.data.max_rows_per_site, len(training), len(held_out))
     return dataclasses.replace(
         METHODS[study.method.name].centralised(study),
         data=dataclasses.replace(study.data, max_rows_per_site=rows),
-        aggregation=dataclasses.replace(study.aggregation, strategy="FedAvg", options=FedAvg(), min_sites=1),
+        aggregation=dataclasses.replace(
+            study.aggregation, secure=False, strategy="FedAvg", options=FedAvg(), min_sites=1
+        ),
         evaluation=dataclasses.replace(study.evaluation, subgroups=()),
         simulation=dataclasses.replace(study.simulation, faults=()),
     )

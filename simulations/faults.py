@@ -1,7 +1,9 @@
 """Planned faults: what may go wrong with a site, put between the aggregator and a healthy one.
 
 A fault is written ``SITE EXCHANGE KIND``, for instance ``hospital_2 4 late``, in the study's ``[simulation] faults``.
-Exchanges are counted from 1 over the whole run: 1 is the preparation, and training round r is exchange r + 1.
+Exchanges are counted from 1 over the whole run: 1 is the preparation, and training round r is exchange r + 1. A fourth
+word names the step of secure aggregation in which it happens, ``keys``, ``shares`` or ``reveal``; without it, the fault
+is in the contribution.
 
     lost        the site never answers
     late        the answer comes after the deadline, and turns up in the next exchange
@@ -10,7 +12,8 @@ Exchanges are counted from 1 over the whole run: 1 is the preparation, and train
     shape       one word is missing
     exception   the site's method raises, because its request came without a state
 
-A site has one fault in an exchange at most.
+In the other steps than the contribution, a fault is ``lost``, ``late`` or ``twice``. A site has one fault in a step of
+an exchange at most.
 """
 
 from __future__ import annotations
@@ -24,59 +27,86 @@ import numpy as np
 
 from server.transport import Arrival, Transport
 from shared.errors import StudyError, nearest
-from shared.messages import Contributed, ContributeRequest, Reply
+from shared.messages import (
+    Contributed,
+    ContributeRequest,
+    KeysRequest,
+    Reply,
+    Request,
+    RevealRequest,
+    SharesRequest,
+)
+from shared.study import Study
 
 Kind = Literal["lost", "late", "twice", "nan", "shape", "exception"]
+Step = Literal["contribute", "keys", "shares", "reveal"]
+
+_ANYWHERE = ("lost", "late", "twice")
+_STEPS: dict[type[Any], str] = {
+    ContributeRequest: "contribute",
+    KeysRequest: "keys",
+    SharesRequest: "shares",
+    RevealRequest: "reveal",
+}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One planned fault: which site, in which exchange, and what happens."""
+    """One planned fault: which site, in which exchange and step, and what happens."""
 
     site: str
     exchange: int
     kind: Kind
+    step: Step = "contribute"
 
 
 def parse(text: str, sites: Sequence[str]) -> Fault:
-    """Return the fault that ``SITE EXCHANGE KIND`` describes.
+    """Return the fault that ``SITE EXCHANGE KIND [STEP]`` describes.
 
     Raises: StudyError naming what is wrong.
     """
     words = text.split()
-    if len(words) != 3 or not words[1].isdecimal() or int(words[1]) < 1:
+    if len(words) not in (3, 4) or not words[1].isdecimal() or int(words[1]) < 1:
         raise StudyError(
-            f"[simulation] faults: expected 'SITE EXCHANGE KIND', as in 'hospital_2 4 late'. Received: {text!r}"
+            "[simulation] faults: expected 'SITE EXCHANGE KIND' or 'SITE EXCHANGE KIND STEP', as in 'hospital_2 4 late'"
+            f" or 'hospital_2 4 lost reveal'. Received: {text!r}"
         )
-    site, number, kind = words
-    for word, known in ((site, sites), (kind, get_args(Kind))):
+    site, number, kind = words[:3]
+    step = words[3] if len(words) == 4 else "contribute"
+    kinds = get_args(Kind) if step == "contribute" else _ANYWHERE
+    for word, known in ((site, sites), (step, get_args(Step)), (kind, kinds)):
         if word not in known:
             raise StudyError(f"[simulation] faults: {text!r}: unknown {word!r}. {nearest(word, known)}")
-    return Fault(site, int(number), kind)  # type: ignore[arg-type]  # checked above
+    return Fault(site, int(number), kind, step)  # type: ignore[arg-type]  # checked above
 
 
-def planned(texts: Sequence[str], sites: Sequence[str], rounds: int) -> tuple[Fault, ...]:
+def planned(study: Study, sites: Sequence[str]) -> tuple[Fault, ...]:
     """Return the faults of a study.
 
-    texts: ``[simulation] faults``.
-    rounds: training rounds; the preparation comes before them, and the evaluation after.
+    sites: names of the hospitals.
 
     Raises: StudyError naming the fault that cannot be.
     """
-    known: dict[tuple[str, int], Fault] = {}
-    for text in texts:
+    known: dict[tuple[str, int, str], Fault] = {}
+    rounds = study.method.rounds
+    for text in study.simulation.faults:
         fault = parse(text, sites)
         if fault.exchange > rounds + 2:
             raise StudyError(
                 f"[simulation] faults: {text!r}: expected an exchange from 1 to {rounds + 2}: the preparation, {rounds}"
                 f" rounds and the evaluation. Received: {fault.exchange}"
             )
-        if (fault.site, fault.exchange) in known:
+        if fault.step != "contribute" and not study.aggregation.secure:
+            raise StudyError(
+                f"[simulation] faults: {text!r}: without secure aggregation there is no step {fault.step!r}: leave the"
+                " word out"
+            )
+        if (fault.site, fault.exchange, fault.step) in known:
             raise StudyError(
                 f"[simulation] faults: {text!r}: site {fault.site!r} has another fault in exchange {fault.exchange}"
                 " already. Remove one."
             )
-        known[fault.site, fault.exchange] = fault
+        known[fault.site, fault.exchange, fault.step] = fault
     return tuple(known.values())
 
 
@@ -88,21 +118,23 @@ class FaultyTransport:
         self._faults = tuple(faults)
         self._late: dict[str, Reply] = {}
 
-    def exchange(self, requests: Mapping[str, ContributeRequest], deadline_s: float) -> Iterator[Arrival]:
+    def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         """Yield what arrives, spoiled as planned."""
         kinds = {
             fault.site: fault.kind
             for fault in self._faults
-            if fault.site in requests and fault.exchange == requests[fault.site].round
+            if fault.site in requests
+            and fault.exchange == requests[fault.site].heading.round
+            and fault.step == _STEPS.get(type(requests[fault.site]))
         }
         late, self._late = self._late, {}
         for site, reply in late.items():
             yield Arrival(site, reply)
-        sent: dict[str, ContributeRequest] = {}
+        sent: dict[str, Request] = {}
         for site, request in requests.items():
             if kinds.get(site) == "lost":
                 yield Arrival(site, None, "no-reply")
-            elif kinds.get(site) == "exception":
+            elif kinds.get(site) == "exception" and isinstance(request, ContributeRequest):
                 sent[site] = dataclasses.replace(request, state={})
             else:
                 sent[site] = request

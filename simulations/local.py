@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,17 +11,21 @@ import numpy as np
 
 from client.data.base import RawData
 from client.data.split import SiteData, site_data
-from client.site import SiteState, answer
+from client.policy import simulated
+from client.secagg_state import Member
+from client.site import Site, SiteState, answer
 from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study
 from server.transport import Arrival, Transport
-from shared.errors import DataError, StudyError
+from shared.errors import DataError, ProtocolError, StudyError
 from shared.examples import Part
-from shared.messages import ContributeRequest
+from shared.messages import Request
 from shared.methods import METHODS
 from shared.methods.base import Total, word_plan
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
+from shared.secagg import roster
+from shared.secagg.keys import Entropy, SigningKey
 from shared.study import Study
 from simulations import faults
 
@@ -28,21 +33,34 @@ from simulations import faults
 class LocalTransport:
     """Calls each site's steps directly, one site after the other, in the cohort's order.
 
+    sites: each simulated hospital, by name; it remembers nothing of earlier runs.
+    """
+
+    def __init__(self, sites: Mapping[str, Site]) -> None:
+        self.sites = dict(sites)
+        self.states = {name: SiteState() for name in sites}
+
+    def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
+        """Yield each site's answer."""
+        for name, request in requests.items():
+            reply, self.states[name] = answer(request, self.states[name], self.sites[name])
+            yield Arrival(name, reply)
+
+
+def local_sites(
+    study: Study, plan: InTurn, data: Mapping[str, SiteData], entropy: Entropy = secrets.token_bytes
+) -> dict[str, Site]:
+    """Return simulated hospitals that have drawn identities and pinned each other's.
+
     study, plan: the same as the aggregator's.
     data: each site's own data, by name.
     """
-
-    def __init__(self, study: Study, plan: InTurn, data: Mapping[str, SiteData]) -> None:
-        self._study = study
-        self._plan = plan
-        self._data = dict(data)
-        self._states = {site: SiteState() for site in data}
-
-    def exchange(self, requests: Mapping[str, ContributeRequest], deadline_s: float) -> Iterator[Arrival]:
-        """Yield each site's answer."""
-        for site, request in requests.items():
-            reply, self._states[site] = answer(request, self._states[site], self._data[site], self._study, self._plan)
-            yield Arrival(site, reply)
+    signing = {name: SigningKey(entropy(32)) for name in data}
+    pinned = {name: key.public for name, key in signing.items()}
+    policy = simulated(study)
+    return {
+        name: Site(Member(name, signing[name], pinned, policy, study, entropy), own, plan) for name, own in data.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +79,14 @@ class Consortium:
         Raises: RunAbandoned if a round has fewer contributors than the study demands; StudyError if a fault cannot be.
         """
         plan = plan_of(self.study, server_optimizer(self.study))
-        transport: Transport = LocalTransport(self.study, plan, self.data)
-        planned = faults.planned(self.study.simulation.faults, list(self.data), self.study.method.rounds)
+        sites = local_sites(self.study, plan, self.data)
+        transport: Transport = LocalTransport(sites)
+        planned = faults.planned(self.study, list(self.data))
         if planned:
             transport = faults.FaultyTransport(transport, planned)
         progress = progress or Progress(run=uuid.uuid4().hex, state=plan.start())
-        return plan, run_study(self.study, plan, list(self.data), transport, progress, observers)
+        identities = {name: site.member.signing.public for name, site in sites.items()}
+        return plan, run_study(self.study, plan, identities, transport, progress, observers)
 
 
 def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None] = lambda _site: None) -> Consortium:
@@ -79,12 +99,13 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
         StudyError if the study cannot be run with so many sites, or plans faults that cannot be.
     """
     METHODS[study.method.name].require()
-    faults.planned(study.simulation.faults, list(raw), study.method.rounds)
+    faults.planned(study, list(raw))
     if study.aggregation.min_sites > len(raw):
         raise StudyError(
             f"[aggregation] min_sites: expected at most the number of sites, {len(raw)}. Received:"
             f" {study.aggregation.min_sites}. Lower it, or bring more sites."
         )
+    check_secure(study, len(raw))
     data: dict[str, SiteData] = {}
     problems: list[str] = []
     for site, table in raw.items():
@@ -102,6 +123,23 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
         )
     prove_sums(study, len(data))
     return Consortium(study, data)
+
+
+def check_secure(study: Study, sites: int) -> None:
+    """Raise StudyError if so many sites cannot aggregate securely."""
+    aggregation = study.aggregation
+    if not aggregation.secure:
+        return
+    if not roster.SMALLEST <= sites <= roster.LARGEST:
+        raise StudyError(
+            f"[aggregation] secure: expected {roster.SMALLEST} to {roster.LARGEST} sites. Received: {sites}. Two would"
+            " learn each other's part from their sum. Bring other numbers of sites, or simulate without masks:"
+            " --set aggregation.secure=false"
+        )
+    try:
+        roster.threshold_of(sites, aggregation.threshold)
+    except ProtocolError as error:
+        raise StudyError(f"[aggregation] threshold: {error.hint}") from None
 
 
 def prove_sums(study: Study, sites: int) -> None:

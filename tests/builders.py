@@ -24,7 +24,7 @@ def table_study(features: int = 2, **changes: Any) -> Study:
         "study": {"name": "small", "question": "Does it work?", "seed": 7},
         "data": {"kind": "table", "label": "y", "columns": columns, "max_rows_per_site": 1000},
         "method": {"name": "logistic-regression", "rounds": 3},
-        "aggregation": {"min_sites": 1},
+        "aggregation": {"secure": False, "min_sites": 1},
         "evaluation": {"bootstrap_replicates": 100, "histogram_bins": 1000},
         "simulation": {},
     }

@@ -6,7 +6,8 @@ runs at the hospital, ``advance`` at the aggregator, and what they must agree on
 the state.
 
 A state is named arrays, so that broadcasting, checkpointing and digests are written once. Names with a path component
-``server`` (an optimiser's moments) stay at the aggregator: ``broadcast`` leaves them out.
+``server`` (an optimiser's moments) stay at the aggregator: ``broadcast`` leaves them out. No state repeats in a run (a
+counter of rounds sees to it): a site answers each once.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ class Ask:
     state_norm: L2 norm of the broadcast weights, `averaging.norm`; 0 where the state holds none.
     state_norm_bound: largest norm of a legitimate state; a site refuses others (a chosen state of huge norm isolates
         one patient).
+    exact: whether a contribution is determined by the patients and the state, without noise or chance that hides how it
+        changes from round to round. Sums with and without one site can then be subtracted, so contributors are frozen
+        (docs/protocol.md, "Lost sites subtract").
     influence: one patient's influence, or None where the method bounds none.
     data_dependent_subsets: whether sums are over subsets that the data choose (a tree node, a risk set).
     """
@@ -70,6 +74,7 @@ class Ask:
     stochastic_rounding: bool
     state_norm: float
     state_norm_bound: float
+    exact: bool = True
     influence: Influence | None = None
     data_dependent_subsets: bool = False
 

@@ -191,6 +191,7 @@ class SideBySide:
             # The one nearest to its bound (or beyond it) speaks for all.
             state_norm=worst.state_norm,
             state_norm_bound=worst.state_norm_bound,
+            exact=any(ask.exact for ask in asks.values()),
             data_dependent_subsets=any(ask.data_dependent_subsets for ask in asks.values()),
         )
 

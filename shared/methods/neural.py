@@ -173,6 +173,7 @@ class Neural(averaging.AveragingMethod):
             stochastic_rounding=True,
             state_norm=averaging.norm(weights),
             state_norm_bound=self.state_norm_bound,
+            exact=False,
         )
 
     def contribute(

@@ -78,7 +78,7 @@ def test_a_late_reply_turns_up_in_the_next_round_and_is_not_taken_for_it() -> No
 
 def test_fewer_than_min_sites_end_the_run_naming_who_and_why() -> None:
     with pytest.raises(
-        RunAbandoned, match=r"exchange 3: 1 of 3 sites contributed.*min_sites = 2.*a \(no-reply\), b \(late\)"
+        RunAbandoned, match=r"exchange 3: 1 of 3 sites contributed, and 2 are needed.*a \(no-reply\), b \(late\)"
     ):
         run("a 3 lost", "b 3 late", aggregation__min_sites=2)
 

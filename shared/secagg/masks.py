@@ -1,0 +1,75 @@
+"""Masks: AES-256-CTR keystreams added to words, modulo the word size, in place.
+
+The keystream of a key is AES-256 in counter mode (NIST SP 800-38A, section 6.5) from the counter zero, read as
+little-endian words. A key serves one mask, so the counter may start at zero. Bonawitz et al. 2017 (doi
+10.1145/3133956.3133982), section 4: a site adds PRG(own), PRG(pair) for each site whose name comes later, and subtracts
+PRG(pair) for each whose name comes earlier.
+
+All streams are added to one chunk before the next chunk is touched: words are read from memory once, whatever the
+number of sites. The result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from shared.fixedpoint import Words
+
+_BLOCK = 16
+_CHUNK = 128 * 1024
+"""Bytes of one stream at a time: words, keystream and zeros stay in a core's second-level cache."""
+_ZEROS = bytes(_CHUNK)
+_WORTH_A_THREAD = 1024 * 1024
+"""Bytes of words, times streams, below which starting a thread takes longer than it saves."""
+
+
+def apply(words: Words, plus: Sequence[bytes], minus: Sequence[bytes], threads: int | None = None) -> None:
+    """Add and subtract keystreams, in place.
+
+    words: contiguous vector of uint32 or uint64.
+    plus, minus: keys of 32 bytes; each one's stream is as long as the vector.
+    threads: how many may work; None for one a processor.
+    """
+    if words.dtype not in (np.uint32, np.uint64) or words.ndim != 1 or not words.flags.c_contiguous:
+        raise ValueError(f"expected a contiguous vector of uint32 or uint64. Received: {words.dtype}, {words.shape}")
+    work = words.nbytes * (len(plus) + len(minus))
+    threads = max(1, min(threads or _processors(), work // _WORTH_A_THREAD))
+    if threads == 1:
+        _apply(words, plus, minus, 0)
+        return
+    blocks = -(-words.nbytes // (_BLOCK * threads))
+    step = blocks * _BLOCK // words.itemsize
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [(words[start : start + step], start * words.itemsize) for start in range(0, len(words), step)]
+        list(pool.map(lambda part: _apply(part[0], plus, minus, part[1]), parts))
+
+
+def _apply(words: Words, plus: Sequence[bytes], minus: Sequence[bytes], offset: int) -> None:
+    """Apply the streams from ``offset`` bytes on, a multiple of the block size."""
+    counter = (offset // _BLOCK).to_bytes(_BLOCK, "big")
+    streams: list[tuple[np.ufunc, Any]] = [(np.add, _stream(key, counter)) for key in plus]
+    streams += [(np.subtract, _stream(key, counter)) for key in minus]
+    buffer = bytearray(_CHUNK + _BLOCK - 1)
+    step = _CHUNK // words.itemsize
+    keystream = np.frombuffer(buffer, dtype=words.dtype.newbyteorder("<"), count=step)
+    for start in range(0, len(words), step):
+        chunk = words[start : start + step]
+        zeros = _ZEROS if chunk.nbytes == _CHUNK else _ZEROS[: chunk.nbytes]
+        for combine, stream in streams:
+            stream.update_into(zeros, buffer)
+            combine(chunk, keystream[: len(chunk)], out=chunk)
+
+
+def _stream(key: bytes, counter: bytes) -> Any:
+    return Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor()
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,56 @@
+"""Statements: one unambiguous byte string for everything that is signed, derived from or digested.
+
+A statement opens with the protocol's version, a label that says which step it is for, and the heading (run, study,
+round, attempt), so that nothing made for one step, round or run serves another. The encoding is injective: every field
+carries its type and its length, so two different sequences of fields never give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from shared.examples import Arrays
+from shared.messages import Heading
+
+VERSION = "consilium secure aggregation 1"
+
+Field: TypeAlias = "bytes | str | int | Sequence[Field]"
+
+
+def encode(field: Field) -> bytes:
+    """Return a field with its type and length: ``b``, ``s``, ``i`` or ``t``, then 8 bytes of length or value."""
+    if isinstance(field, bytes):
+        return b"b" + len(field).to_bytes(8, "big") + field
+    if isinstance(field, str):
+        text = field.encode()
+        return b"s" + len(text).to_bytes(8, "big") + text
+    if isinstance(field, int):
+        return b"i" + field.to_bytes(8, "big")
+    return b"t" + len(field).to_bytes(8, "big") + b"".join(map(encode, field))
+
+
+def statement(label: str, heading: Heading, *fields: Field) -> bytes:
+    """Return the bytes that stand for these fields in this step of this round."""
+    where = (heading.run, heading.study, heading.round, heading.attempt)
+    return encode((VERSION, label, where, tuple(fields)))
+
+
+def digest(label: str, heading: Heading, *fields: Field) -> bytes:
+    """Return the SHA-256 of a statement, 32 bytes."""
+    return hashlib.sha256(statement(label, heading, *fields)).digest()
+
+
+def state_digest(state: Arrays) -> bytes:
+    """Return the SHA-256, 32 bytes, of a broadcast state: names, types, shapes and values, by name."""
+    hashed = hashlib.sha256()
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name])
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        # ascontiguousarray makes a number a vector of one element: the shape is that of the original.
+        hashed.update(encode((name, little.dtype.str, np.shape(state[name]), little.nbytes)))
+        hashed.update(little.data)
+    return hashed.digest()
