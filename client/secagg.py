@@ -181,8 +181,9 @@ def open_shares(request: ContributeRequest, state: State, me: Member) -> Opened:
         if len(held[sender]) != 2 * shares.SHARE_BYTES:
             raise Refusal("bad-share", f"{sender} sealed what are no two shares")
     _check_enough(len(held), sharing.roster, me)
-    if request.sites < len(held):
-        raise Refusal("could-wrap", f"words proved for {request.sites} sites may wrap when {len(held)} are added")
+    if request.sites != len(state.members):
+        # Another number is another scale: one site's part would stand out among coarser ones of the others.
+        raise Refusal("another-scale", f"expected words for the run's {len(state.members)} sites, not {request.sites}")
     return Opened(sharing, roster.maskers_digest(sharing.roster, held), held)
 
 

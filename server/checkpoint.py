@@ -1,17 +1,14 @@
 """A checkpoint is one file, replaced in one step: whatever happens, the last good one is there.
 
-Written beside the old one, flushed to the disk, then renamed over it (POSIX rename is atomic). The file is a NumPy
-archive
-without pickle: the state's arrays, and a JSON text with the run's identity and history.
+The file is a NumPy archive without pickle: the state's arrays, and a JSON text with the run's identity and history. A
+sum that is still masked is not in it (``server/journal.py``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import json
-import os
 import tokenize
 import zipfile
 import zlib
@@ -21,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from server import durable
 from server.outcome import RoundRecord
 from server.training import Progress
 from shared.errors import CheckpointError
@@ -57,21 +55,9 @@ def write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None
     }
     arrays = {f"{_STATE}{name}": array for name, array in progress.state.items()}
     arrays[_META] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
-    temporary = folder / f".{FILE}.part"
     try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / FILE)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        durable.replace(folder / FILE, lambda file: np.savez(file, allow_pickle=False, **arrays))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"{folder / FILE}: the checkpoint of exchange {len(progress.history)} cannot be written: {error.strerror}."
             f" The one before is untouched. {remedy(error)}, then go on with --resume."

@@ -14,7 +14,7 @@ import numpy as np
 
 from server import secagg
 from server.exchange import Port
-from server.secagg import MaskedTotal, Ready, Session
+from server.secagg_state import MaskedTotal, Ready, Secured, Session
 from shared import fixedpoint, layout
 from shared.errors import ProtocolError, RunAbandoned
 from shared.examples import Arrays
@@ -23,19 +23,6 @@ from shared.messages import Contributed, ContributeRequest, Heading, Keys, Recei
 from shared.methods.base import Method, Total, broadcast, word_plan
 from shared.secagg import roster
 from shared.secagg.transcript import state_digest
-
-
-@dataclass(frozen=True, eq=False)
-class Secured:
-    """Where secure aggregation stands between two exchanges; all that a restarted aggregator needs to go on.
-
-    ready: the round to come, or the one in progress; None before the first.
-    total: of the round in progress, once its contributors are decided.
-    """
-
-    session: Session
-    ready: Ready | None = None
-    total: MaskedTotal | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +45,7 @@ class RoundOutcome:
 class Question:
     """What a round asks.
 
+    sites: for how many the words must not wrap: those of the run, so that the scale stays the same whoever is away.
     counted: by site of the cohort, the last round in which it was in the sum; the keys are the cohort.
     min_sites: fewer contributors end the run.
     """
@@ -65,6 +53,7 @@ class Question:
     method: Method[object]
     state: Arrays
     heading: Heading
+    sites: int
     counted: Mapping[str, int]
     min_sites: int
     public: Arrays = field(init=False)
@@ -72,7 +61,7 @@ class Question:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "public", broadcast(self.state))
-        object.__setattr__(self, "plan", word_plan(self.method.asks(self.state), len(self.counted)))
+        object.__setattr__(self, "plan", word_plan(self.method.asks(self.state), self.sites))
 
 
 def run_round(
@@ -159,7 +148,7 @@ def _contribute(
     requests = {
         site: ContributeRequest(
             heading,
-            len(question.counted),
+            question.sites,
             question.counted[site],
             question.public,
             ready.masking(site) if ready else None,

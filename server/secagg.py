@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 
 from server.exchange import Port
+from server.secagg_state import MaskedTotal, Ready, Session
+from server.unmask import unmask
 from shared.errors import ProtocolError, RunAbandoned
-from shared.fixedpoint import Words
 from shared.messages import (
     Ended,
     EndRequest,
@@ -22,16 +22,12 @@ from shared.messages import (
     JoinRequest,
     Keys,
     KeysRequest,
-    Masking,
-    Receipt,
     Revealed,
     RevealRequest,
     Shares,
     SharesRequest,
 )
-from shared.secagg import keys as crypto
-from shared.secagg import masks, roster, shares
-from shared.secagg.keys import ExchangeKey
+from shared.secagg import roster, shares
 from shared.secagg.roster import Roster
 from shared.study import Study
 
@@ -39,55 +35,6 @@ log = logging.getLogger("consilium.server")
 
 _SET_UPS = 3
 """How often keys and shares are asked for before a round is given up: nothing was computed yet."""
-
-
-@dataclass(frozen=True, eq=False)
-class Session:
-    """One run under secure aggregation.
-
-    run: its id.
-    roll: what every member said when it joined.
-    identities: Ed25519 public keys of the members.
-    min_sites, threshold: of the study.
-    """
-
-    run: str
-    roll: tuple[Joined, ...]
-    identities: Mapping[str, bytes]
-    min_sites: int
-    threshold: int | None
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """Names of those who joined."""
-        return tuple(said.site for said in self.roll)
-
-    def roster(self, heading: Heading, said: Collection[Keys]) -> Roster:
-        """Return the roster of these share-holders.
-
-        Raises: ProtocolError if there are too few.
-        """
-        return roster.roster_of(heading, tuple(said), self.identities, self.min_sites, self.threshold)
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """A round that can be masked.
-
-    sealed: shares by sender and receiver; the senders mask.
-    """
-
-    roster: Roster
-    sealed: Mapping[str, Mapping[str, bytes]] = field(repr=False)
-
-    @cached_property
-    def digest(self) -> bytes:
-        """Digest of those who mask."""
-        return roster.maskers_digest(self.roster, self.sealed)
-
-    def masking(self, site: str) -> Masking:
-        """Return what one site needs."""
-        return Masking({sender: boxes[site] for sender, boxes in self.sealed.items() if sender != site})
 
 
 def join(study: Study, identities: Mapping[str, bytes], port: Port) -> Session:
@@ -170,26 +117,6 @@ def check_sealed(site: str, sealed: Mapping[str, bytes], holders: Roster) -> Non
         raise ProtocolError("missing-shares", f"{site} did not seal shares to each of the other share-holders")
 
 
-@dataclass(frozen=True, eq=False)
-class MaskedTotal:
-    """A sum of masked words, whose contributors are decided: what must be durable before the reveal is asked for.
-
-    receipts: of the contributors.
-    next_keys: what the contributors announced for the next round; empty in the last.
-    """
-
-    ready: Ready
-    words: Words = field(repr=False)
-    receipts: tuple[Receipt, ...]
-    next_keys: tuple[Keys, ...] = ()
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """Those who masked and whose words are not in the sum."""
-        contributors = {receipt.site for receipt in self.receipts}
-        return tuple(sorted(set(self.ready.sealed) - contributors))
-
-
 def reveal(session: Session, total: MaskedTotal, port: Port) -> Ready | None:
     """Ask the contributors for shares, and remove the masks from ``total.words``, in place.
 
@@ -208,8 +135,10 @@ def reveal(session: Session, total: MaskedTotal, port: Port) -> Ready | None:
     for site, code in missing.items():
         port.tally.noted.setdefault(site, code)
     _require(len(replies), holders.threshold, f"revealed the masks of exchange {heading.round}", missing)
-    seeds, scalars = _rebuild(total, replies)
-    masks.apply(total.words, *_unmasking_keys(total, seeds, scalars))
+    wrong = unmask(total, replies)
+    if wrong:
+        log.warning("round=%d site=%s gave wrong shares", heading.round, wrong)
+        port.tally.noted[wrong] = "wrong-shares"
     if following is None:
         return None
     return Ready(following, {site: reply.next_sealed for site, reply in replies.items()})
@@ -238,51 +167,6 @@ def _revealed_taker(
         replies[reply.site] = reply
 
     return take
-
-
-def _rebuild(total: MaskedTotal, replies: Mapping[str, Revealed]) -> tuple[dict[str, bytes], dict[str, ExchangeKey]]:
-    """Return the survivors' seeds and the dropped sites' mask keys, each held against what its owner announced.
-
-    Raises: RunAbandoned if a secret that the shares give is not the announced one.
-    """
-    holders = total.ready.roster
-    weight = shares.weights([holders.points[site] for site in sorted(replies)[: holders.threshold]])
-
-    def secret(owner: str, of: Callable[[Revealed], Mapping[str, bytes]]) -> bytes:
-        given = {holders.points[site]: int.from_bytes(of(reply)[owner], "big") for site, reply in replies.items()}
-        value = shares.rebuild(given, weight)
-        # Above 2**256 there is no secret: wrong shares, which the comparison below finds too.
-        return (value % 2**256).to_bytes(32, "big")
-
-    seeds = {receipt.site: secret(receipt.site, lambda reply: reply.seeds) for receipt in total.receipts}
-    scalars = {site: ExchangeKey(secret(site, lambda reply: reply.scalars)) for site in total.dropped}
-    for site, said in holders.by_name.items():
-        wrong = (site in seeds and roster.seed_digest(site, holders.heading, seeds[site]) != said.seed_digest) or (
-            site in scalars and scalars[site].public != said.mask
-        )
-        if wrong:
-            raise RunAbandoned(
-                f"exchange {holders.heading.round}: the shares of {site}'s secret do not give what {site} announced:"
-                f" {site}, or one of those who answered ({', '.join(sorted(replies))}), is faulty."
-            )
-    return seeds, scalars
-
-
-def _unmasking_keys(
-    total: MaskedTotal, seeds: Mapping[str, bytes], scalars: Mapping[str, ExchangeKey]
-) -> tuple[list[bytes], list[bytes]]:
-    """Return the keys of the masks that are added to the sum, and of those that are subtracted from it."""
-    holders = total.ready.roster
-    heading, maskers = holders.heading, total.ready.digest
-    plus: list[bytes] = []
-    minus = [crypto.self_mask_key(seed, heading, maskers, site) for site, seed in seeds.items()]
-    for gone, scalar in scalars.items():
-        for site in seeds:
-            agreed = scalar.agree(holders.by_name[site].mask, site)
-            key = crypto.pair_mask_key(agreed, heading, maskers, (min(site, gone), max(site, gone)))
-            # The contributor had added it if its name comes first.
-            (minus if site < gone else plus).append(key)
-    return plus, minus
 
 
 def end(session: Session, heading: Heading, port: Port) -> None:

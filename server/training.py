@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from server import secagg
 from server.exchange import Port
 from server.outcome import RoundRecord
-from server.round import Question, RoundOutcome, Secured, run_round
+from server.round import Question, RoundOutcome, run_round
+from server.secagg_state import Secured
 from server.transport import Transport
 from shared.errors import RunAbandoned
 from shared.examples import Arrays
@@ -110,13 +111,15 @@ def _advance(
     port = Port(transport, study.aggregation.deadline_s)
     ask = plan.asks(progress.state)
     secured = progress.secured
-    cohort = secured.session.members if secured else sites
+    members = secured.session.members if secured else sites
+    cohort = members
     if secured and ask.exact:
         cohort = progress.frozen.get(ask.part, cohort)
     question = Question(
         plan,
         progress.state,
         Heading(progress.run, study.digest, len(progress.history) + 1),
+        len(members),
         {site: _last_counted(site, progress.history) for site in cohort},
         study.aggregation.min_sites,
     )
