@@ -122,7 +122,7 @@ class Masking:
 class ContributeRequest:
     """The aggregator asks one site for its contribution.
 
-    sites: number of sites of the run, for which the words must not wrap.
+    sites: number of sites of the run, for which the words must not wrap; it sets their scale.
     counted: the last round in which this site was in the sum, 0 for none; what it staged then is now its memory.
     state: the broadcast state.
     masking: None asks for bare words.
