@@ -67,24 +67,30 @@ def set_up(session: Session, heading: Heading, sites: Sequence[str], port: Port)
 
     Raises: RunAbandoned if too few sites remain.
     """
+    sealed: dict[str, Mapping[str, bytes]] = {}
     missing: dict[str, str] = {}
+    needed = 0
     for attempt in range(heading.attempt, heading.attempt + _SET_UPS):
         now = replace(heading, attempt=attempt)
         said: dict[str, Keys] = {}
         request = KeysRequest(now, session.roll)
         missing = port.ask(dict.fromkeys(sites, request), Keys, _keys_taker(session, now, said))
-        if len(said) < max(roster.SMALLEST, session.min_sites):
-            break
+        _require(len(said), _fewest(session), f"announced keys for exchange {now.round}", missing)
         holders = session.roster(now, said.values())
-        sealed: dict[str, Mapping[str, bytes]] = {}
+        sealed = {}
         requests = dict.fromkeys(holders.names, SharesRequest(now, holders.keys))
         missing |= port.ask(requests, Shares, _shares_taker(holders, sealed))
-        if len(sealed) >= max(holders.threshold, session.min_sites):
+        needed = max(holders.threshold, session.min_sites)
+        if len(sealed) >= needed:
             port.tally.dropped.update(missing)
             return Ready(holders, sealed)
         log.warning("round=%d attempt=%d set up by %d of %d", now.round, attempt, len(sealed), len(holders.keys))
-    fewest = max(roster.SMALLEST, session.min_sites)
-    raise RunAbandoned(_too_few(f"exchange {heading.round} could be set up with", len(sites), fewest, missing))
+    raise RunAbandoned(_too_few(len(sealed), needed, f"shared secrets for exchange {heading.round}", missing))
+
+
+def _fewest(session: Session) -> int:
+    """Return with how many sites a round can begin."""
+    return max(roster.SMALLEST, session.min_sites, session.threshold or 0)
 
 
 def _keys_taker(session: Session, heading: Heading, said: dict[str, Keys]) -> Callable[[Keys], None]:
@@ -134,6 +140,8 @@ def reveal(session: Session, total: MaskedTotal, port: Port) -> Ready | None:
     )
     for site, code in missing.items():
         port.tally.noted.setdefault(site, code)
+    # Those who were lost before are why others refuse: name them first.
+    missing = {site: port.tally.dropped.get(site, "no-reply") for site in total.dropped} | missing
     _require(len(replies), holders.threshold, f"revealed the masks of exchange {heading.round}", missing)
     wrong = unmask(total, replies)
     if wrong:
@@ -176,9 +184,9 @@ def end(session: Session, heading: Heading, port: Port) -> None:
 
 def _require(count: int, fewest: int, did: str, missing: Mapping[str, str]) -> None:
     if count < fewest:
-        raise RunAbandoned(_too_few(f"{count} sites {did}", count + len(missing), fewest, missing))
+        raise RunAbandoned(_too_few(count, fewest, did, missing))
 
 
-def _too_few(what: str, of: int, fewest: int, missing: Mapping[str, str]) -> str:
+def _too_few(count: int, fewest: int, did: str, missing: Mapping[str, str]) -> str:
     reasons = ", ".join(f"{site} ({code})" for site, code in missing.items())
-    return f"{what}, of {of}; {fewest} are needed. Missing: {reasons or 'nobody'}."
+    return f"{count} of {count + len(missing)} sites {did}, and {fewest} are needed. Missing: {reasons or 'nobody'}."
