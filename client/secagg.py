@@ -114,7 +114,8 @@ def _check_run(heading: Heading, state: State) -> None:
 def _share(own: RoundKeys, announced: tuple[Keys, ...], state: State, me: Member) -> Sharing:
     heading = own.said.heading
     pins = {name: me.pinned[name] for name in state.members}
-    holders = roster.roster_of(heading, announced, pins, me.min_sites, me.study.aggregation.threshold)
+    stated = me.study.aggregation.threshold
+    holders = roster.roster_of(announced, heading, pins, me.min_sites, stated, own.said)
     if holders.by_name.get(me.name) != own.said:
         raise Refusal("own-key-changed", "this site's own keys are not among the holders' as it announced them")
     packed = _packed_shares(own, holders, me.entropy)
@@ -284,7 +285,8 @@ def _survivors(request: RevealRequest, masked: Masked, state: State, me: Member)
     _check_enough(len(names), masked.opened.sharing.roster, me)
     pins = {name: me.pinned[name] for name in state.members}
     for receipt in request.survivors:
-        roster.check_receipt(receipt, own, pins)
+        if receipt != own:
+            roster.check_receipt(receipt, own, pins)
     return names
 
 

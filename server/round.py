@@ -22,7 +22,7 @@ from shared.fixedpoint import WordPlan
 from shared.messages import Contributed, ContributeRequest, Heading, Keys, Receipt
 from shared.methods.base import Method, Total, broadcast, word_plan
 from shared.secagg import roster
-from shared.secagg.transcript import state_digest
+from shared.secagg.transcript import Broadcast, state_digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Question:
     plan: WordPlan = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "public", broadcast(self.state))
+        object.__setattr__(self, "public", Broadcast(broadcast(self.state)))
         object.__setattr__(self, "plan", word_plan(self.method.asks(self.state), self.sites))
 
 

@@ -38,7 +38,7 @@ class Session:
 
         Raises: ProtocolError if there are too few.
         """
-        return roster.roster_of(heading, tuple(said), self.identities, self.min_sites, self.threshold)
+        return roster.roster_of(tuple(said), heading, self.identities, self.min_sites, self.threshold)
 
 
 @dataclass(frozen=True, eq=False)

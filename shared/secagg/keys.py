@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -62,9 +62,15 @@ def verify(public: bytes, signature: bytes, said: bytes, who: str) -> None:
     Raises: ProtocolError ``bad-signature``.
     """
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, said)
+        _verified(public, signature, said)
     except (InvalidSignature, ValueError):
         raise ProtocolError("bad-signature", f"the signature is not {who}'s, or not of this statement") from None
+
+
+@lru_cache(maxsize=1024)
+def _verified(public: bytes, signature: bytes, said: bytes) -> None:
+    """Raise unless the signature is good; a good one is checked once a process, a bad one every time."""
+    Ed25519PublicKey.from_public_bytes(public).verify(signature, said)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,27 @@ class ExchangeKey:
             return self._private.exchange(X25519PublicKey.from_public_bytes(other))
         except ValueError:
             raise ProtocolError("bad-key", f"{who}'s public key is not a point of large order") from None
+
+
+_FIELD = 2**255 - 19
+_LOW_ORDER = {
+    0,
+    1,
+    _FIELD - 1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+}
+"""Coordinates of the points of Curve25519 and its twist whose order divides 8, modulo the field's prime."""
+
+
+def check_point(public: bytes, who: str) -> None:
+    """Raise ProtocolError ``bad-key`` unless 32 bytes are an X25519 public key that no scalar sends to zero.
+
+    RFC 7748, section 5: the highest bit is ignored, and numbers from the prime on are taken modulo it.
+    """
+    coordinate = (int.from_bytes(public, "little") & (2**255 - 1)) % _FIELD
+    if len(public) != KEY_BYTES or coordinate in _LOW_ORDER:
+        raise ProtocolError("bad-key", f"{who}'s public key is not a point of large order")
 
 
 def derive(secret: bytes, info: bytes, salt: bytes = b"", size: int = KEY_BYTES) -> bytes:

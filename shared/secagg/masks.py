@@ -25,8 +25,8 @@ _BLOCK = 16
 _CHUNK = 128 * 1024
 """Bytes of one stream at a time: words, keystream and zeros stay in a core's second-level cache."""
 _ZEROS = bytes(_CHUNK)
-_WORTH_A_THREAD = 1024 * 1024
-"""Bytes of words, times streams, below which starting a thread takes longer than it saves."""
+_WORTH_A_THREAD = 16 * 1024 * 1024
+"""Bytes of keystream below which a thread does not pay: it starts slowly where a network has just been trained."""
 
 
 def apply(words: Words, plus: Sequence[bytes], minus: Sequence[bytes], threads: int | None = None) -> None:

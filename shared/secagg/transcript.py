@@ -8,10 +8,12 @@ carries its type and its length, so two different sequences of fields never give
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.examples import Arrays
 from shared.messages import Heading
@@ -24,13 +26,13 @@ Field: TypeAlias = "bytes | str | int | Sequence[Field]"
 def encode(field: Field) -> bytes:
     """Return a field with its type and length: ``b``, ``s``, ``i`` or ``t``, then 8 bytes of length or value."""
     if isinstance(field, bytes):
-        return b"b" + len(field).to_bytes(8, "big") + field
+        return b"b%b%b" % (len(field).to_bytes(8, "big"), field)
     if isinstance(field, str):
         text = field.encode()
-        return b"s" + len(text).to_bytes(8, "big") + text
+        return b"s%b%b" % (len(text).to_bytes(8, "big"), text)
     if isinstance(field, int):
         return b"i" + field.to_bytes(8, "big")
-    return b"t" + len(field).to_bytes(8, "big") + b"".join(map(encode, field))
+    return b"t%b%b" % (len(field).to_bytes(8, "big"), b"".join(map(encode, field)))
 
 
 def statement(label: str, heading: Heading, *fields: Field) -> bytes:
@@ -44,8 +46,36 @@ def digest(label: str, heading: Heading, *fields: Field) -> bytes:
     return hashlib.sha256(statement(label, heading, *fields)).digest()
 
 
+class Broadcast(Mapping[str, NDArray[Any]]):
+    """A state as it is sent: named arrays that nobody changes any more, whose digest is computed once.
+
+    arrays: by name.
+    """
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = dict(arrays)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """See ``state_digest``."""
+        return _digest(self._arrays)
+
+
 def state_digest(state: Arrays) -> bytes:
     """Return the SHA-256, 32 bytes, of a broadcast state: names, types, shapes and values, by name."""
+    return state.digest if isinstance(state, Broadcast) else _digest(state)
+
+
+def _digest(state: Arrays) -> bytes:
     hashed = hashlib.sha256()
     for name in sorted(state):
         array = np.ascontiguousarray(state[name])
