@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from client.policy import Policy
 from shared.errors import Refusal
 from shared.examples import Part
+from shared.secagg import roster
 
 _Sets = Mapping[Part, frozenset[frozenset[str]]]
 
@@ -68,9 +69,10 @@ def check_contributors(sums: Sums, part: Part, contributors: Collection[str], ex
     frozen = sums.frozen.get(part) if exact else None
     if frozen is not None and not (names == frozen or (policy.shrinking and names < frozen)):
         raise _changed(names ^ frozen)
+    fewest = max(roster.SMALLEST, policy.min_sites)
     for earlier in sums.earlier.get(part, ()):
         apart = names ^ earlier
-        if 0 < len(apart) < policy.min_sites and not policy.shrinking:
+        if 0 < len(apart) < fewest and not policy.shrinking:
             raise Refusal(
                 "contributors-too-near",
                 f"an earlier run summed over the same patients, and its hospitals differ by {', '.join(sorted(apart))}:"
