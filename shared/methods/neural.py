@@ -173,7 +173,8 @@ class Neural(averaging.AveragingMethod):
             stochastic_rounding=True,
             state_norm=averaging.norm(weights),
             state_norm_bound=self.state_norm_bound,
-            exact=False,
+            # One batch of all rows leaves nothing to chance.
+            exact=self.options.batch_size >= self.max_rows,
         )
 
     def contribute(

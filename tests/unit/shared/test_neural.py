@@ -137,6 +137,13 @@ def test_words_of_32_bits_hold_a_hundred_sites_of_a_million_rows(sites: int) -> 
     word_plan(method.asks(method.start()), sites)
 
 
+@pytest.mark.parametrize(("batch_size", "exact"), [(32, False), (999, False), (1000, True)])
+def test_one_batch_of_all_rows_counts_as_exact(batch_size: int, exact: bool) -> None:
+    """Where nothing is left to chance, sums with and without a site can be subtracted; the study allows 1000 rows."""
+    method = prepared_method(mlp_study(options={"batch_size": batch_size}), examples_of([[1.0], [2.0]], [0, 1]))
+    assert exact == method.asks(method.start()).exact
+
+
 def test_a_contribution_is_the_change_times_the_rows() -> None:
     """Standardised x is -1, 1, 1, -1 for classes 0, 1, 1, 0: from zeros the kernel's gradient is (1/2, -1/2)."""
     examples = examples_of([[-1.0], [1.0], [1.0], [-1.0]], [0, 1, 1, 0])
