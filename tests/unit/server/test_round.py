@@ -109,3 +109,43 @@ def test_bytes_are_those_of_the_words_and_the_state() -> None:
     progress, _ = run()
     # Training: 2 coefficients, 1 intercept, loss, weight: five words of 8 bytes from each of 3 sites, and headers.
     assert 3 * 5 * 8 < progress.history[1].bytes_up < 3 * (5 * 8 + 150)
+
+
+def test_masks_change_no_bit() -> None:
+    bare, _ = run()
+    masked, _ = run(aggregation__secure=True)
+    assert bare.state.keys() == masked.state.keys()
+    for name, array in bare.state.items():
+        assert array.tobytes() == masked.state[name].tobytes(), name
+
+
+def test_masks_change_no_bit_where_sites_of_a_network_come_and_go() -> None:
+    """A site lost in one round is back in the next, with masks as without; lost at the reveal, it still counts."""
+    network = {
+        "method": {"name": "neural", "rounds": 3, "options": {"architecture": "tabular_mlp", "model": {"units": []}}}
+    }
+    faults = ["b 2 lost", "a 3 late", "d 3 twice", "c 4 nan"]
+    sizes = {"a": 40, "b": 40, "c": 40, "d": 40, "e": 40}
+    ends = []
+    for secure, more in ((False, []), (True, ["e 1 lost reveal", "b 5 late reveal"])):
+        study = table_study(simulation__faults=faults + more, aggregation__secure=secure, **network)
+        ends.append(random_consortium(study, sizes).run(ticking())[1])
+    bare, masked = ends
+    assert [record.contributors for record in bare.history] == [record.contributors for record in masked.history]
+    for name, array in bare.state.items():
+        assert array.tobytes() == masked.state[name].tobytes(), name
+
+
+def test_an_exact_method_ends_when_a_site_is_lost_and_says_which_and_why() -> None:
+    with pytest.raises(RunAbandoned, match=r"exchange 3.*Missing: b \(no-reply\).*exact method.*may_shrink"):
+        run("b 3 lost", aggregation__secure=True, aggregation__threshold=2)
+
+
+def test_where_contributors_may_shrink_the_lost_site_stays_out() -> None:
+    allowed = {"aggregation__secure": True, "aggregation__threshold": 3, "simulation__contributors_may_shrink": True}
+    study = table_study(simulation__faults=["d 3 lost"], **allowed)
+    progress = random_consortium(study, {**SIZES, "d": 10}).run(ticking())[1]
+    everyone, others = ("a", "b", "c", "d"), ("a", "b", "c")
+    # No patient is both in training and held out: the evaluation has all four again.
+    assert [record.contributors for record in progress.history] == [everyone, everyone, others, others, everyone]
+    assert dict(progress.history[3].dropped) == {"d": "not-asked"}
