@@ -75,6 +75,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 bench: $(BENCH_INSTALLED)
+	@$(BIN)/python -m simulations.benchmarks.secagg
 	@$(BIN)/python -m simulations.benchmarks.run
 
 $(BENCH_INSTALLED): requirements-bench.lock $(INSTALLED)

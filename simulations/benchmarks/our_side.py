@@ -52,6 +52,7 @@ def _logistic_study() -> Study:
             "study": {"name": "benchmark", "question": "How long does it take?"},
             "data": {"kind": "table", "label": "y", "columns": columns, "max_rows_per_site": 1000},
             "method": {"name": "logistic-regression", "rounds": work.LOGISTIC_ROUNDS},
+            "aggregation": {"secure": False},
         },
         "benchmark",
     )
