@@ -12,6 +12,9 @@ import pytest
 
 from tests.integration.cli import command, simulate
 
+NEIGHBOURS = ("--site", "north=good.csv", "--site", "west=good.csv")
+"""Two hospitals whose data are good."""
+
 SHIPPED = Path(__file__).parents[2] / "simulations" / "studies"
 
 
@@ -91,32 +94,30 @@ def test_a_missing_file_of_ones_own(own: Path) -> None:
 
 def test_a_label_missing_at_one_site_names_the_site_and_the_column(own: Path) -> None:
     table(own, "bad.csv", ["patient,age", "q1,30", "q2,40"])
-    message = refused(own, "own.toml", "--site", "north=good.csv", "--site", "south=bad.csv")
+    message = refused(own, "own.toml", *NEIGHBOURS, "--site", "south=bad.csv")
     assert "south" in message
     assert "sick" in message
 
 
 def test_an_empty_site_is_named(own: Path) -> None:
     table(own, "bad.csv", ["patient,age,sick"])
-    assert "south" in refused(own, "own.toml", "--site", "north=good.csv", "--site", "south=bad.csv")
+    assert "south" in refused(own, "own.toml", *NEIGHBOURS, "--site", "south=bad.csv")
 
 
 def test_a_patient_in_both_parts_is_counted_never_named(own: Path) -> None:
     rows = ["patient,age,sick,part", "secret-7,30,0,train", "secret-7,31,1,test", "p3,40,1,train", "p4,50,0,test"]
     table(own, "bad.csv", rows)
-    message = refused(
-        own, "own.toml", "--site", "south=bad.csv", "--site", "north=bad.csv", "--set", "data.split_column=part"
-    )
+    sites = [argument for name in ("south", "north", "west") for argument in ("--site", f"{name}=bad.csv")]
+    message = refused(own, "own.toml", *sites, "--set", "data.split_column=part")
     assert "secret-7" not in message
     assert "1 patient" in message
 
 
 def test_resuming_in_another_studys_folder(own: Path) -> None:
-    first = simulate("run", "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out", cwd=own)
+    arguments = ["own.toml", "--data", "good.csv", "--sites", "3", "--output", "out"]
+    first = simulate("run", *arguments, cwd=own)
     assert first.returncode == 0, first.stderr
-    message = refused(
-        own, "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out", "--resume", "--rounds", "3"
-    )
+    message = refused(own, *arguments, "--resume", "--rounds", "3")
     assert "belongs to another run: digest" in message
 
 
@@ -124,8 +125,21 @@ def test_a_used_folder_without_resume(own: Path) -> None:
     (own / "out").mkdir()
     table(own / "out", "precious.txt", ["keep me"])
     assert "choose another --output" in refused(
-        own, "own.toml", "--data", "good.csv", "--sites", "2", "--output", "out"
+        own, "own.toml", "--data", "good.csv", "--sites", "3", "--output", "out"
     )
+
+
+@pytest.mark.parametrize("count", [2, 101])
+def test_a_number_of_sites_that_masks_cannot_serve_is_refused_with_a_way_on(own: Path, count: int) -> None:
+    table(own, "many.csv", ["patient,age,sick", *(f"p{i},{30 + i % 50},{i % 2}" for i in range(1010))])
+    message = refused(own, "own.toml", "--data", "many.csv", "--sites", str(count))
+    assert f"expected 3 to 100 sites. Received: {count}" in message
+    assert "--set aggregation.secure=false" in message
+
+
+def test_a_threshold_that_the_sites_cannot_reach_is_refused(own: Path) -> None:
+    message = refused(own, "own.toml", "--data", "good.csv", "--sites", "3", "--set", "aggregation.threshold=9")
+    assert "threshold" in message
 
 
 @pytest.mark.parametrize(

@@ -130,13 +130,15 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 
 def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: Path) -> None:
     faults = ["hospital_2 3 nan", "hospital_4 4 exception", "hospital_1 2 twice", "hospital_5 6 lost"]
-    change = f"simulation.faults={json.dumps(faults)}"
-    process = simulate("run", "breast_cancer", "--rounds", "4", "--json", "--set", change, cwd=tmp_path)
+    changes = ["--set", f"simulation.faults={json.dumps(faults)}", "--set", "simulation.contributors_may_shrink=true"]
+    process = simulate("run", "breast_cancer", "--rounds", "4", "--json", *changes, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     metrics = json.loads(process.stdout)
     assert metrics["dropped"] == {
         "train 2": {"hospital_2": "wrong-type"},
-        "train 3": {"hospital_4": "internal-error"},
+        # A hospital that an exact method has lost stays out: back again, its part could be found by subtraction.
+        "train 3": {"hospital_2": "not-asked", "hospital_4": "internal-error"},
+        "train 4": {"hospital_2": "not-asked", "hospital_4": "not-asked"},
         "evaluate 1": {"hospital_5": "no-reply"},
     }
     # All models are judged on the rows of the sites that were there.
@@ -146,7 +148,16 @@ def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: P
     )
     assert metrics["noted"] == {"train 1": {"hospital_1": "replied-twice"}}
     assert metrics["history"][1]["dropped"] == {"hospital_2": "wrong-type"}
-    assert metrics["sites"]["hospital_2"]["contributed_rounds"] == 3
+    assert metrics["sites"]["hospital_2"]["contributed_rounds"] == 1
+
+
+def test_a_hospital_lost_from_an_exact_method_ends_the_run_by_name_and_nobody_is_judged(tmp_path: Path) -> None:
+    change = ["--set", 'simulation.faults=["hospital_2 3 lost"]']
+    process = simulate("run", "breast_cancer", "--rounds", "4", "--output", "out", *change, cwd=tmp_path)
+    assert process.returncode == 3, process.stderr
+    assert "hospital_2 (no-reply)" in process.stderr
+    assert "contributors_may_shrink" in process.stderr
+    assert not (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_too_few_sites_give_the_run_up_with_exit_code_3_and_a_way_on(tmp_path: Path) -> None:
@@ -175,13 +186,17 @@ def test_own_data_in_one_table_and_by_hospital(tmp_path: Path) -> None:
     )
     assert whole.returncode == 0, whole.stderr
     assert set(json.loads(whole.stdout)["sites"]) == {"A", "B", "C"}
-    for ward in "AB":
+    for ward in "ABC":
         rows = [lines[0], *(line for line in lines[1:] if line.split(",")[1] == ward)]
         (tmp_path / f"{ward}.csv").write_text("\n".join(rows) + "\n")
-    sites = ["--site", "north=A.csv", "--site", "south=B.csv"]
+    sites = ["--site", "north=A.csv", "--site", "south=B.csv", "--site", "west=C.csv"]
     apart = simulate("run", "own.toml", *sites, "--rounds", "5", "--json", cwd=tmp_path)
     assert apart.returncode == 0, apart.stderr
-    assert set(json.loads(apart.stdout)["sites"]) == {"north", "south"}
+    assert set(json.loads(apart.stdout)["sites"]) == {"north", "south", "west"}
+    bare = ["--set", "aggregation.secure=false", "--set", "aggregation.min_sites=1"]
+    alone = simulate("run", "own.toml", *sites[:2], *bare, "--rounds", "5", "--json", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    assert set(json.loads(alone.stdout)["sites"]) == {"north"}
 
 
 @pytest.mark.parametrize("kind", ["parquet", "npz", "folder"])
@@ -190,7 +205,7 @@ def test_own_data_of_every_other_kind(tmp_path: Path, kind: str) -> None:
     source = _own_data(tmp_path, kind)
     drafted = simulate("study", "new", "--from", source, "--output", "own.toml", cwd=tmp_path)
     assert drafted.returncode == 0, drafted.stderr
-    changes = ["--sites", "2", "--rounds", "1", "--set", "simulation.compare=[]"]
+    changes = ["--sites", "3", "--rounds", "1", "--set", "simulation.compare=[]"]
     process = simulate("run", "own.toml", "--data", source, *changes, "--json", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     metrics = json.loads(process.stdout)
