@@ -20,6 +20,7 @@ from server.wording import (
     share_text,
 )
 from shared.schema import Column
+from shared.secagg import roster
 
 STAGE_NAMES = {"prepare": "preparation", "train": "training", "evaluate": "evaluation"}
 
@@ -182,7 +183,13 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
         ("Method", f"{study.method.name}{_options(study.method.options)}"),
         ("Training rounds", f"{len(outcome.training)} of {study.method.rounds} planned"),
         ("Server strategy", f"{study.aggregation.strategy}{_options(study.aggregation.options)}"),
-        ("Smallest number of hospitals in a sum", str(study.aggregation.min_sites)),
+        ("Secure aggregation", _masks(outcome)),
+        ("Fewest hospitals that a sum may have", str(fewest_allowed(outcome))),
+        (
+            "Fewest hospitals in a sum of this run",
+            UNDEFINED if outcome.smallest_sum is None else str(outcome.smallest_sum),
+        ),
+        ("Hospitals in some sums only", ", ".join(outcome.in_some_sums) or "none"),
         ("Seed", str(study.study.seed)),
         ("Threads for one operation", str(study.study.threads)),
         ("Sent by the hospitals", bytes_text(sum(record.bytes_up for record in history))),
@@ -192,6 +199,35 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
         ("Intervals", f"95 %, from {study.evaluation.bootstrap_replicates} Poisson resamples of the summed counts"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in outcome.versions.items()) or UNDEFINED),
     )
+
+
+def _masks(outcome: Outcome) -> str:
+    if outcome.threshold is None:
+        return "off: each hospital's part travelled bare"
+    return f"on: {outcome.threshold} of {len(outcome.sites)} hospitals remove the masks of a sum"
+
+
+def fewest_allowed(outcome: Outcome) -> int:
+    """Return the smallest number of hospitals that any sum could be over, whatever the aggregator does."""
+    aggregation = outcome.study.aggregation
+    if not aggregation.secure:
+        return aggregation.min_sites
+    # The default follows the share-holders of a round, who may be as few as SMALLEST.
+    return max(aggregation.min_sites, aggregation.threshold or roster.default_threshold(roster.SMALLEST))
+
+
+def collusion(outcome: Outcome) -> str:
+    """Return how few hospitals may side with the aggregator, as the end of ``as long as ...``.
+
+    With t of n shares needed, at most one of a hospital's two secrets is had while fewer than 2t - n collude; of that,
+    the protocol claims no more than a third (docs/protocol.md, "One set of survivors").
+    """
+    holders, default = len(outcome.sites), roster.default_threshold(len(outcome.sites))
+    threshold = outcome.threshold or default
+    if threshold >= default:
+        return "fewer than a third of a round's hospitals side with it"
+    few = 2 * threshold - holders - 1
+    return f"no more than {plural(few, 'hospital')} of a round side with it" if few > 0 else "no hospital sides with it"
 
 
 def _options(options: object) -> str:

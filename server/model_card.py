@@ -170,11 +170,23 @@ def _limits(outcome: Outcome) -> Section:
         points.append(f"Judged by subgroup for {columns} only; differences between other groups are unknown.")
     else:
         points.append("Not judged by subgroup: whether it serves, say, women and men equally well is unknown.")
-    points.append(
-        "Trained without noise and without secure aggregation: the weights carry no privacy guarantee, and someone"
-        " who has them may learn something about the patients behind them."
-    )
+    points.append(_privacy(outcome))
     return Section("Limits", points=tuple(points))
+
+
+def _privacy(outcome: Outcome) -> str:
+    if outcome.study.aggregation.secure:
+        trained = (
+            "Trained in a simulation with secure aggregation: the aggregator's code saw sums over"
+            f" {outcome.smallest_sum or 'several'} or more hospitals, not one hospital's part. Masks hide what a"
+            " hospital sends, not what the model says: no noise was added,"
+        )
+    else:
+        trained = "Trained without secure aggregation and without noise:"
+    return (
+        f"{trained} the weights carry no privacy guarantee, and someone who has them may learn something about the"
+        " patients behind them."
+    )
 
 
 def _plain(text: str) -> str:

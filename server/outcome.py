@@ -10,6 +10,7 @@ from typing import Any
 from shared.examples import Arrays
 from shared.metrics import Judgement
 from shared.preparation import Preparation
+from shared.secagg import roster
 from shared.study import Study
 
 
@@ -102,6 +103,27 @@ class Outcome:
         """Return in how many training rounds the site was counted."""
         return sum(site in record.contributors for record in self.training)
 
+    @property
+    def threshold(self) -> int | None:
+        """How many hospitals remove the masks of a sum when all hold shares; None for bare words."""
+        aggregation = self.study.aggregation
+        if not aggregation.secure:
+            return None
+        return aggregation.threshold or roster.default_threshold(len(self.sites))
+
+    @property
+    def smallest_sum(self) -> int | None:
+        """Fewest hospitals in a sum of the run; None for a run without sums."""
+        return min((len(record.contributors) for record in self.history), default=None)
+
+    @property
+    def in_some_sums(self) -> tuple[str, ...]:
+        """Names of the hospitals that are in some sums and not in others, so that sums can be subtracted."""
+        counted = [set(record.contributors) for record in self.history]
+        return tuple(
+            site.name for site in self.sites if 0 < sum(site.name in names for names in counted) < len(counted)
+        )
+
 
 def metrics_of(outcome: Outcome) -> dict[str, Any]:
     """Return the content of ``metrics.json``; keys are stable and documented in docs/metrics.md."""
@@ -127,6 +149,11 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
         "study": outcome.study.name,
         "digest": outcome.study.digest,
         "method": outcome.study.method.name,
+        "secure_aggregation": {
+            "masked": outcome.study.aggregation.secure,
+            "threshold": outcome.threshold,
+            "smallest": outcome.smallest_sum,
+        },
         "sites": sites,
         "rounds_completed": len(history),
         "federated": outcome.federated.values(),

@@ -23,8 +23,8 @@ LABELS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def study_of(task: str = "binary", **about: Any) -> Study:
-    """A study of age and sex; ``about`` replaces keys of the ``[study]`` part."""
+def study_of(task: str = "binary", aggregation: Mapping[str, Any] | None = None, **about: Any) -> Study:
+    """A study of age and sex, without masks; ``about`` replaces keys of the ``[study]`` part."""
     columns = {
         "age": {"type": "number", "range": [0.0, 120.0], "unit": "years", "description": "at admission"},
         "sex": {"type": "category", "levels": ["female", "male"]},
@@ -37,6 +37,7 @@ def study_of(task: str = "binary", **about: Any) -> Study:
         "study": {"name": "small", "question": "Who is ill?", "seed": 7, **about},
         "data": {"kind": "table", "label": "y", "columns": columns},
         "method": method,
+        "aggregation": {"secure": False} if aggregation is None else aggregation,
     }
     return parse_study(raw, "test")
 
@@ -89,6 +90,25 @@ def record(stage: str, number: int, dropped: Mapping[str, str] | None = None, lo
         bytes_up=1000,
         bytes_down=200,
     )
+
+
+def masked_outcome(task: str = "binary", lost: Mapping[str, str] | None = None, **aggregation: Any) -> Outcome:
+    """An outcome of hospitals north, south, east, west under secure aggregation; three of them remove the masks.
+
+    lost: reason codes of those missing in the second training round.
+    """
+    outcome = outcome_of(study=study_of(task, {"secure": True, **aggregation}))
+    names = ("north", "south", "east", "west")
+    sites = tuple(dataclasses.replace(outcome.sites[0], name=name) for name in names)
+    history = tuple(
+        dataclasses.replace(
+            each,
+            contributors=tuple(name for name in names if each.round != 2 or name not in (lost or {})),
+            dropped=lost or {} if each.round == 2 else {},
+        )
+        for each in outcome.history
+    )
+    return dataclasses.replace(outcome, sites=sites, history=history)
 
 
 def outcome_of(task: str = "binary", study: Study | None = None, **changes: Any) -> Outcome:

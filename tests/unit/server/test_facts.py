@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from server import facts
 from server.tables import Cell
-from tests.unit.server.outcomes import outcome_of, record
+from tests.unit.server.outcomes import masked_outcome, outcome_of, record
 
 
 def test_hospitals_are_listed_and_added_up() -> None:
@@ -69,3 +71,49 @@ def test_the_run_is_described_with_its_options() -> None:
     assert found["Training rounds"] == "3 of 3 planned"
     assert found["Sent by the hospitals"] == "5.0 kB"
     assert found["Versions"] == "consilium 0.1.0"
+
+
+def test_a_masked_run_says_how_many_hospitals_remove_the_masks() -> None:
+    """Four hospitals: floor(2 * 4 / 3) + 1 = 3."""
+    found = dict(facts.run_facts(masked_outcome("number", lost={"south": "no-reply"})))
+    assert found["Secure aggregation"] == "on: 3 of 4 hospitals remove the masks of a sum"
+    assert found["Fewest hospitals in a sum of this run"] == "3"
+    assert found["Hospitals in some sums only"] == "south"
+
+
+def test_a_bare_run_says_so() -> None:
+    found = dict(facts.run_facts(outcome_of()))
+    assert found["Secure aggregation"] == "off: each hospital's part travelled bare"
+
+
+def test_a_hospital_that_is_in_no_sum_is_not_in_some() -> None:
+    outcome = masked_outcome()
+    never = tuple(
+        dataclasses.replace(record, contributors=("north", "south", "east"), dropped={"west": "not-asked"})
+        for record in outcome.history
+    )
+    assert dict(facts.run_facts(dataclasses.replace(outcome, history=never)))["Hospitals in some sums only"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "fewest"),
+    [({}, 3), ({"min_sites": 4}, 4), ({"threshold": 4}, 4), ({"min_sites": 2, "threshold": 3}, 3)],
+)
+def test_no_sum_is_over_fewer_than_the_sites_allow(aggregation: dict[str, int], fewest: int) -> None:
+    assert facts.fewest_allowed(masked_outcome(**aggregation)) == fewest
+
+
+@pytest.mark.parametrize(
+    ("sites", "threshold", "text"),
+    [
+        (4, None, "fewer than a third of a round's hospitals side with it"),
+        (4, 4, "fewer than a third of a round's hospitals side with it"),
+        (9, 5, "no hospital sides with it"),
+        (10, 6, "no more than 1 hospital of a round side with it"),
+    ],
+)
+def test_a_lower_threshold_bears_fewer_colluding_hospitals(sites: int, threshold: int | None, text: str) -> None:
+    """Fewer than 2t - n: one of 9 with t = 5, two of 10 with t = 6."""
+    outcome = masked_outcome() if threshold is None else masked_outcome(threshold=threshold)
+    hospitals = tuple(dataclasses.replace(outcome.sites[0], name=f"h{number}") for number in range(sites))
+    assert facts.collusion(dataclasses.replace(outcome, sites=hospitals)) == text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from server.model_card import model_card
-from tests.unit.server.outcomes import judgement, outcome_of, study_of
+from tests.unit.server.outcomes import judgement, masked_outcome, outcome_of, study_of
 
 
 def test_the_card_has_its_parts_in_order() -> None:
@@ -29,6 +29,17 @@ def test_the_card_refuses_clinical_use_and_privacy_claims() -> None:
     card = model_card(outcome_of())
     assert "not a medical device" in card
     assert "no privacy guarantee" in card
+
+
+def test_the_card_of_a_masked_run_says_what_the_masks_do_not_hide() -> None:
+    card = model_card(masked_outcome("number", lost={"south": "no-reply"}))
+    assert "in a simulation with secure aggregation: the aggregator's code saw sums over 3 or more hospitals" in card
+    assert "no privacy guarantee" in card
+    assert "without secure aggregation" not in card
+
+
+def test_the_card_of_a_bare_run_says_that_nothing_was_masked() -> None:
+    assert "Trained without secure aggregation and without noise" in model_card(outcome_of())
 
 
 def test_errors_of_a_number_carry_the_unit() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from server.outcome import metrics_of
-from tests.unit.server.outcomes import judgement, outcome_of, study_of
+from tests.unit.server.outcomes import judgement, masked_outcome, outcome_of, study_of
 
 PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -41,8 +41,8 @@ def test_every_key_is_documented(task: str) -> None:
 
 def test_the_keys_are_those_that_readers_rely_on() -> None:
     promised = (
-        "study digest method sites rounds_completed federated pooled local per_site history bytes_up bytes_down"
-        " seconds_total seconds_rounds peak_memory_bytes versions"
+        "study digest method secure_aggregation sites rounds_completed federated pooled local per_site history"
+        " bytes_up bytes_down seconds_total seconds_rounds peak_memory_bytes versions"
         " local_at_home subgroups intervals dropped noted out_of_contract"
     )
     assert set(promised.split()) == metrics_of(outcome_of()).keys()
@@ -60,6 +60,25 @@ def test_sums_over_exchanges_and_rounds_are_right() -> None:
     assert found["dropped"] == {"train 2": {"south": "no-reply"}}
     assert [0.7, 0.5, 0.4] == [line["loss"] for line in found["history"]]
     assert found["history"][1]["contributors"] == ["north"]
+
+
+def test_secure_aggregation_is_told_in_three_facts() -> None:
+    """Four hospitals: floor(2 * 4 / 3) + 1 = 3 remove the masks; one was lost in one round."""
+    found = metrics_of(masked_outcome("number", lost={"south": "no-reply"}))
+    assert {"masked": True, "threshold": 3, "smallest": 3} == found["secure_aggregation"]
+
+
+def test_a_stated_threshold_is_the_one_that_is_told() -> None:
+    assert metrics_of(masked_outcome(threshold=4))["secure_aggregation"]["threshold"] == 4
+
+
+def test_bare_words_have_no_threshold() -> None:
+    """Of the two hospitals, one was lost in one round."""
+    assert {"masked": False, "threshold": None, "smallest": 1} == metrics_of(outcome_of())["secure_aggregation"]
+
+
+def test_a_run_without_sums_has_no_smallest_one() -> None:
+    assert metrics_of(outcome_of(history=()))["secure_aggregation"]["smallest"] is None
 
 
 def test_what_is_undefined_is_null_and_never_nan() -> None:

@@ -16,7 +16,7 @@ import pytest
 from server.report import render, write_report
 from shared import metrics, scores
 from shared.errors import OutputError
-from tests.unit.server.outcomes import judgement, outcome_of, study_of
+from tests.unit.server.outcomes import judgement, masked_outcome, outcome_of, study_of
 
 HOSTILE = '<script>alert("x")</script>'
 VOID = {"meta", "br", "wbr", "circle", "line", "path", "use", "rect"}
@@ -64,6 +64,7 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "binary": {},
     "multiclass": {"task": "multiclass"},
     "number": {"task": "number"},
+    "masked": {"study": study_of(aggregation={"secure": True}), "history": masked_outcome().history},
     "nothing compared": {"local": {}, "local_at_home": {}, "pooled": None},
     "nothing at home": {"per_site": {}, "local_at_home": {}},
     "no loss, no round": {"history": ()},
@@ -129,6 +130,29 @@ def test_the_page_holds_what_a_reader_looks_for() -> None:
         study.digest,
     ):
         assert wanted in text
+
+
+def test_a_masked_run_and_a_bare_one_say_different_things_of_their_protection() -> None:
+    masked, bare = (Page(render(outcome)).text for outcome in (masked_outcome(), outcome_of()))
+    assert "only sums over 4 or more hospitals. One that cheats gets none over fewer than 3" in masked
+    assert "all data and all keys lay on one machine" in masked
+    assert "were not masked" not in masked
+    assert "Nothing in it was masked or noised." in bare
+    assert "can read each hospital's own sums" in bare
+    assert "look random" not in bare
+
+
+def test_neither_run_is_called_private() -> None:
+    for outcome in (masked_outcome(), outcome_of()):
+        text = Page(render(outcome)).text
+        assert "Do not read this run as private." in text
+        assert "no noise was added, so neither the model's weights nor the numbers" in text
+
+
+def test_a_hospital_in_some_masked_sums_only_is_named() -> None:
+    sentence = "is in some sums and missing in others"
+    assert f"south {sentence}" in Page(render(masked_outcome("number", lost={"south": "late"}))).text
+    assert sentence not in Page(render(masked_outcome())).text
 
 
 def test_a_number_has_no_roc_and_no_confusion_table() -> None:

@@ -1,0 +1,229 @@
+"""A site's sums keep their contributors: within a run where they are exact, and across runs always."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import replace
+
+import pytest
+
+from client.contributors import Sums, check_contributors, check_maskers
+from client.policy import Policy
+from client.site import answer
+from shared.errors import Refusal, RunAbandoned
+from shared.examples import Part
+from shared.messages import Contributed, ContributeRequest, Refused, Revealed, RevealRequest
+from tests.builders import ticking
+from tests.secure import Hospitals, Loss, LossyTransport, RecordingTransport, powers, secure_study
+from tests.vectors import bad
+
+STRICT = Policy(min_sites=3)
+SHRINKING = Policy(min_sites=3, shrinking=True)
+
+
+def first_sum(names: str = "abcde", exact: bool = True, part: Part = Part.TRAINING) -> Sums:
+    return Sums().with_sum(part, names, exact)
+
+
+def refusal(sums: Sums, names: str, policy: Policy = STRICT, exact: bool = True, part: Part = Part.TRAINING) -> str:
+    """Return the code of the refusal of one more sum, or nothing."""
+    try:
+        check_contributors(sums, part, names, exact, policy)
+    except Refusal as error:
+        return error.code
+    return ""
+
+
+# Within a run
+
+
+@pytest.mark.parametrize("names", ["abcd", "abcdef", "abcdf"])
+def test_another_exact_sum_with_other_contributors_is_refused(names: str) -> None:
+    assert "contributors-changed" == refusal(first_sum(), names)
+
+
+def test_another_exact_sum_with_the_same_contributors_is_made() -> None:
+    assert "" == refusal(first_sum(), "edcba")
+
+
+def test_the_refusal_names_those_who_come_and_go() -> None:
+    with pytest.raises(Refusal, match=re.escape("come or go: e, f.")):
+        check_contributors(first_sum(), Part.TRAINING, "abcdf", True, STRICT)
+
+
+def test_held_out_patients_are_frozen_apart_from_training_patients() -> None:
+    sums = first_sum(part=Part.TRAINING)
+    assert "" == refusal(sums, "abcd", part=Part.HELD_OUT)
+    sums = sums.with_sum(Part.HELD_OUT, "abcd", True)
+    assert "" == refusal(sums, "abcde", part=Part.TRAINING)
+    assert "contributors-changed" == refusal(sums, "abcde", part=Part.HELD_OUT)
+
+
+def test_sums_that_are_not_exact_may_lose_and_regain_sites_within_a_run() -> None:
+    sums = first_sum(exact=False)
+    assert "" == refusal(sums, "abcd", exact=False)
+    assert "" == refusal(sums.with_sum(Part.TRAINING, "abcd", False), "abcde", exact=False)
+
+
+@pytest.mark.parametrize(("names", "code"), [("abcd", ""), ("abcde", ""), ("abcdef", "contributors-changed")])
+def test_where_the_policy_allows_shrinking_contributors_only_get_fewer(names: str, code: str) -> None:
+    assert code == refusal(first_sum(), names, SHRINKING)
+
+
+def test_who_was_lost_does_not_come_back_even_where_shrinking_is_allowed() -> None:
+    assert "contributors-changed" == refusal(first_sum().with_sum(Part.TRAINING, "abcd", True), "abcde", SHRINKING)
+
+
+@pytest.mark.parametrize(("maskers", "fails"), [("abcd", True), ("abcde", False), ("abcdef", False)])
+def test_maskers_without_a_frozen_contributor_are_refused_before_anything_is_computed(
+    maskers: str, fails: bool
+) -> None:
+    try:
+        check_maskers(first_sum(), Part.TRAINING, maskers, STRICT)
+    except Refusal as error:
+        assert fails
+        assert error.code == "contributors-changed"
+    else:
+        assert not fails
+    check_maskers(first_sum(), Part.TRAINING, maskers, SHRINKING)
+
+
+# Across runs
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        ("abcde", ""),
+        ("abcd", "contributors-too-near"),
+        ("abcdef", "contributors-too-near"),
+        ("abcdf", "contributors-too-near"),
+        ("abcdefgh", ""),
+        ("ab", ""),
+    ],
+)
+def test_sums_of_two_runs_are_equal_or_min_sites_hospitals_apart(names: str, code: str, exact: bool) -> None:
+    """Sets of hospitals that differ by one or two; a swap counts both; three apart are as safe as a sum of three."""
+    assert code == refusal(first_sum(exact=exact).next_run(), names, exact=exact)
+
+
+def test_a_policy_of_one_site_does_not_let_two_runs_differ_by_one() -> None:
+    assert "contributors-too-near" == refusal(first_sum().next_run(), "abcd", Policy(min_sites=1))
+
+
+def test_a_stricter_policy_wants_runs_further_apart() -> None:
+    assert "contributors-too-near" == refusal(first_sum().next_run(), "abcdefgh", Policy(min_sites=4))
+
+
+def test_every_earlier_run_is_compared_not_the_last_one_alone() -> None:
+    sums = first_sum("abcde").next_run().with_sum(Part.TRAINING, "abcdefgh", True).next_run()
+    assert "contributors-too-near" == refusal(sums, "abcd")
+    assert "contributors-too-near" == refusal(sums, "abcdefg")
+
+
+def test_a_run_without_sums_forgets_nothing() -> None:
+    assert "contributors-too-near" == refusal(first_sum().next_run().next_run(), "abcd")
+
+
+def test_a_new_run_is_not_bound_to_the_frozen_contributors_of_the_one_before() -> None:
+    assert "" == refusal(first_sum("abcde").next_run(), "abfgh")
+
+
+def test_runs_may_be_near_where_the_policy_allows_shrinking() -> None:
+    assert "" == refusal(first_sum().next_run(), "abcd", SHRINKING)
+
+
+# In a conversation
+
+
+def exact_run(*losses: Loss, made: Hospitals | None = None, sites: int = 5) -> tuple[Hospitals, RecordingTransport]:
+    """Run exact sums; a run that is given up is a run, too."""
+    made = made or powers(sites, exact=True)
+    recording = RecordingTransport(LossyTransport(made.local, losses), made.local.states)
+    try:
+        made.run(recording)
+    except RunAbandoned as error:
+        assert losses
+        assert "contributors-changed" in str(error)
+    return made, recording
+
+
+def test_a_lost_site_ends_an_exact_run_before_anything_of_the_round_is_computed() -> None:
+    made, recording = exact_run(Loss("e", 2, "keys"), Loss("e", 1, "reveal"))
+    asked = recording.at("contribute", 2, "b")
+    assert [reply.code for reply in asked.replies if isinstance(reply, Refused)] == ["contributors-changed"]
+    # What asks this method to compute raises.
+    deaf = replace(made.sites["b"], method=Asking(made))  # type: ignore[arg-type]
+    reply, after = answer(asked.request, asked.before, deaf)
+    assert isinstance(reply, Refused)
+    assert reply.code == "contributors-changed"
+    assert after is asked.before
+
+
+class Asking:
+    """A method that says what it asks, and computes nothing."""
+
+    def __init__(self, made: Hospitals) -> None:
+        self.asks = made.plan.asks
+
+
+def test_an_exact_sum_without_a_frozen_contributor_is_not_revealed() -> None:
+    made, recording = exact_run(Loss("e", 2, "contribute"))
+    asked = recording.at("reveal", 2, "b")
+    reply, after = answer(asked.request, asked.before, made.sites["b"])
+    assert isinstance(reply, Refused)
+    assert reply.code == "contributors-changed"
+    assert after is asked.before
+
+
+def test_a_site_reveals_with_all_frozen_contributors_after_it_refused_to_without_one() -> None:
+    made, recording = exact_run()
+    asked = recording.at("reveal", 2, "b")
+    request = asked.request
+    assert isinstance(request, RevealRequest)
+    fewer = replace(request, survivors=bad.without(request.survivors, "e"), dropped=("e",))
+    reply, after = answer(fewer, asked.before, made.sites["b"])
+    assert isinstance(reply, Refused)
+    assert reply.code == "contributors-changed"
+    assert isinstance(answer(request, after, made.sites["b"])[0], Revealed)
+
+
+def test_a_second_run_with_one_hospital_fewer_is_refused_at_its_first_reveal() -> None:
+    """A network's, too: from the same state, seed and round it sends the same words again."""
+    made = powers(5)
+    made.run()
+    with pytest.raises(RunAbandoned, match="contributors-too-near"):
+        made.run(LossyTransport(made.local, [Loss("e", 0, "join")]))
+
+
+def test_a_second_run_with_the_same_hospitals_is_made() -> None:
+    made = powers(5, exact=True)
+    whole, again = made.run(), made.run()
+    assert [record.measurements for record in whole.history] == [record.measurements for record in again.history]
+
+
+def test_a_run_that_was_given_up_is_made_anew_with_the_same_hospitals() -> None:
+    made, _ = exact_run(Loss("e", 2, "contribute"))
+    assert [record.contributors for record in made.run().history] == [tuple("abcde")] * 3
+
+
+def test_with_shrinking_an_exact_run_goes_on_without_a_lost_site_and_never_asks_it_again() -> None:
+    made = powers(5, secure_study(simulation__contributors_may_shrink=True), exact=True)
+    recording = RecordingTransport(LossyTransport(made.local, [Loss("e", 2, "contribute")]), made.local.states)
+    progress = made.run(recording, dataclasses.replace(ticking()))
+    assert [record.contributors for record in progress.history] == [tuple("abcde"), tuple("abcd"), tuple("abcd")]
+    third = [asked for asked in recording.asked if asked.step != "end" and asked.request.heading.round == 3]
+    assert {asked.site for asked in third} == set("abcd")
+    assert dict(progress.history[2].dropped) == {"e": "not-asked"}
+
+
+def test_only_what_was_revealed_counts_as_a_sum() -> None:
+    """Words that were masked and never unmasked are no sum that another could be subtracted from."""
+    made, recording = exact_run()
+    asked = recording.at("contribute", 1, "b")
+    assert isinstance(asked.request, ContributeRequest)
+    reply, after = answer(asked.request, asked.before, made.sites["b"])
+    assert isinstance(reply, Contributed)
+    assert after.sums == Sums()
