@@ -14,10 +14,11 @@ from shared.study import Study
 class Policy:
     """One hospital's own rules.
 
-    min_sites: fewest members of a sum that it takes part in; its guarantee holds while fewer than a third collude.
+    min_sites: fewest members of a sum that it takes part in, which binds every member of a run; its guarantee holds
+        while fewer than a third collude.
     unmasked: whether it answers without secure aggregation.
     shrinking: whether sums of an exact method may go on without a lost site, or be made again in another run without
-        it; the lost site's part can then be found by subtraction.
+        it, if every other member's hospital allows it too; the lost site's part can then be found by subtraction.
     """
 
     min_sites: int = 3

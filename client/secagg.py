@@ -43,7 +43,8 @@ from shared.secagg.transcript import digest, statement
 def join(request: JoinRequest, state: State, me: Member) -> tuple[Joined, State]:
     """Take part in a run that has no id yet."""
     _check_study(request.heading, me)
-    said = roster.joined(me.name, request.heading, me.entropy(roster.NONCE_BYTES), me.signing)
+    rules = (me.min_sites, me.policy.shrinking)
+    said = roster.joined(me.name, request.heading, me.entropy(roster.NONCE_BYTES), rules, me.signing)
     return said, replace(state, joined=said)
 
 
@@ -58,7 +59,8 @@ def keys(request: KeysRequest, state: State, me: Member) -> tuple[Keys, State]:
     _check_forwards(request.heading, state)
     if state.keys and state.keys.said.heading == request.heading:
         return state.keys.said, state
-    drawn = _draw(request.heading, me)
+    ahead = state.masked.next if state.masked else None
+    drawn = ahead if ahead and ahead.said.heading == request.heading else _draw(request.heading, me)
     return drawn.said, replace(state, keys=drawn, sharing=None, masked=None, revealed=None)
 
 
@@ -72,10 +74,13 @@ def _enter(request: KeysRequest, state: State, me: Member) -> State:
     if state.joined is None or state.joined not in request.roll:
         raise Refusal("not-my-nonce", "the run's id is not made with the nonce that this site drew for it")
     names = [said.site for said in request.roll]
-    roster.check_size(names, me.min_sites)
+    # The strictest hospital binds all: others reveal without it, so its own refusal would come too late.
+    min_sites = max(me.min_sites, *(said.min_sites for said in request.roll))
+    roster.check_size(names, min_sites)
     if roster.run_id(me.study.digest, request.roll, me.pinned) != request.heading.run:
         raise Refusal("wrong-run", "the run's id is not the digest of its members and their nonces")
-    return State(run=request.heading.run, members=tuple(sorted(names)))
+    shrinking = all(said.shrinking for said in request.roll)
+    return State(run=request.heading.run, members=tuple(sorted(names)), min_sites=min_sites, shrinking=shrinking)
 
 
 def _check_forwards(heading: Heading, state: State) -> None:
@@ -115,7 +120,7 @@ def _share(own: RoundKeys, announced: tuple[Keys, ...], state: State, me: Member
     heading = own.said.heading
     pins = {name: me.pinned[name] for name in state.members}
     stated = me.study.aggregation.threshold
-    holders = roster.roster_of(announced, heading, pins, me.min_sites, stated, own.said)
+    holders = roster.roster_of(announced, heading, pins, state.min_sites, stated, own.said)
     if holders.by_name.get(me.name) != own.said:
         raise Refusal("own-key-changed", "this site's own keys are not among the holders' as it announced them")
     packed = _packed_shares(own, holders, me.entropy)
@@ -179,17 +184,17 @@ def open_shares(request: ContributeRequest, state: State, me: Member) -> Opened:
         key = crypto.seal_key(sharing.agreed[sender], request.heading, sharing.roster.digest, sender, me.name)
         associated = statement("shares", request.heading, sender, me.name)
         held[sender] = crypto.unseal(key, sealed, associated, sender)
-        if len(held[sender]) != 2 * shares.SHARE_BYTES:
-            raise Refusal("bad-share", f"{sender} sealed what are no two shares")
-    _check_enough(len(held), sharing.roster, me)
+        for half in (held[sender][: shares.SHARE_BYTES], held[sender][shares.SHARE_BYTES :]):
+            shares.from_bytes(half, sender)
+    _check_enough(len(held), sharing.roster, state)
     if request.sites != len(state.members):
         # Another number is another scale: one site's part would stand out among coarser ones of the others.
         raise Refusal("another-scale", f"expected words for the run's {len(state.members)} sites, not {request.sites}")
     return Opened(sharing, roster.maskers_digest(sharing.roster, held), held)
 
 
-def _check_enough(count: int, holders: Roster, me: Member) -> None:
-    fewest = max(holders.threshold, me.min_sites)
+def _check_enough(count: int, holders: Roster, state: State) -> None:
+    fewest = max(holders.threshold, state.min_sites)
     if count < fewest:
         raise Refusal("below-threshold", f"expected at least {fewest} of {len(holders.keys)} sites. Received: {count}")
 
@@ -217,6 +222,18 @@ def mask(
         revealed=None,
         last=heading.round,
         states=state.states | {state_digest},
+    )
+
+
+def used_up(request: ContributeRequest, state_digest: bytes, state: State) -> State:
+    """Return the state after a computation that failed: the round is over for this site, and nothing was sent.
+
+    Whether it fails may depend on a patient, so it is an answer: asked again and again, it would tell a value bit by
+    bit.
+    """
+    states = state.states | {state_digest}
+    return replace(
+        state, keys=None, sharing=None, masked=None, revealed=None, last=request.heading.round, states=states
     )
 
 
@@ -255,7 +272,7 @@ def reveal(request: RevealRequest, state: State, me: Member, sums: Sums) -> tupl
     if masked is None or masked.reply.heading != request.heading:
         raise Refusal("nothing-to-reveal", "this site has contributed nothing to this round and attempt")
     survivors = _survivors(request, masked, state, me)
-    check_contributors(sums, masked.part, survivors, masked.exact, me.policy)
+    check_contributors(sums, masked.part, survivors, masked.exact, state.shrinking)
     following = _following(request, masked, state, me)
     held, size = masked.opened.held, shares.SHARE_BYTES
     reply = Revealed(
@@ -266,7 +283,7 @@ def reveal(request: RevealRequest, state: State, me: Member, sums: Sums) -> tupl
         next_sealed=following.sealed if following else {},
     )
     state = replace(state, keys=masked.next, sharing=following, masked=None, revealed=(request, reply))
-    return reply, state, sums.with_sum(masked.part, survivors, masked.exact)
+    return reply, state, sums.with_sum(masked.part, survivors) if masked.exact else sums
 
 
 def _survivors(request: RevealRequest, masked: Masked, state: State, me: Member) -> tuple[str, ...]:
@@ -282,7 +299,7 @@ def _survivors(request: RevealRequest, masked: Masked, state: State, me: Member)
     own: Receipt | None = masked.reply.receipt
     if own is None or own not in request.survivors:
         raise Refusal("own-receipt-changed", "this site's own receipt is not the one that it signed")
-    _check_enough(len(names), masked.opened.sharing.roster, me)
+    _check_enough(len(names), masked.opened.sharing.roster, state)
     pins = {name: me.pinned[name] for name in state.members}
     for receipt in request.survivors:
         if receipt != own:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from client.policy import Policy
 from shared.examples import Part
 from shared.messages import Contributed, Joined, Keys, Revealed, RevealRequest
+from shared.secagg import roster
 from shared.secagg.keys import Entropy, ExchangeKey, SigningKey
 from shared.secagg.roster import Roster
 from shared.study import Study
@@ -35,8 +36,8 @@ class Member:
 
     @property
     def min_sites(self) -> int:
-        """Fewest members of a sum."""
-        return max(self.policy.min_sites, self.study.aggregation.min_sites)
+        """Fewest members of a sum, by this hospital's policy and by the study."""
+        return max(roster.SMALLEST, self.policy.min_sites, self.study.aggregation.min_sites)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,8 @@ class State:
 
     joined: said in answer to a join; its nonce makes the next run new.
     members: of the run.
+    min_sites: fewest members of a sum: the most that the study or any member's hospital asks for.
+    shrinking: whether every member's hospital allows exact sums to lose a member.
     last: the last round contributed to.
     states: digests of the states answered in this run.
     revealed: the last reveal and its answer.
@@ -109,6 +112,8 @@ class State:
     joined: Joined | None = None
     run: str = ""
     members: tuple[str, ...] = ()
+    min_sites: int = roster.SMALLEST
+    shrinking: bool = False
     keys: RoundKeys | None = None
     sharing: Sharing | None = None
     masked: Masked | None = None

@@ -13,18 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from client import secagg
-from client.contributors import Sums, check_maskers
+from client.contributors import Sums, check_maskers, check_members
 from client.data.split import SiteData
 from client.secagg_state import Member, State
 from shared import fixedpoint, layout, randomness
 from shared.errors import ProtocolError, Refusal, StudyError
 from shared.examples import Arrays
-from shared.fixedpoint import Words
+from shared.fixedpoint import WordPlan, Words
 from shared.messages import (
     Contributed,
     ContributeRequest,
     EndRequest,
+    Heading,
     JoinRequest,
     KeysRequest,
     Refused,
@@ -33,9 +36,9 @@ from shared.messages import (
     RevealRequest,
     SharesRequest,
 )
-from shared.methods.base import NOTHING, Ask, Contribution, Method, word_plan
+from shared.methods.base import NOTHING, Ask, Contribution, word_plan
+from shared.methods.combinators import InTurn
 from shared.plan import exchanges
-from shared.randomness import Randomness
 from shared.secagg.transcript import state_digest
 
 log = logging.getLogger("consilium.client")
@@ -50,7 +53,7 @@ class Site:
 
     member: Member
     data: SiteData
-    method: Method[Any]
+    method: InTurn
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,7 @@ class SiteState:
     round: the last round that was answered.
     memory: of the method, committed.
     staged: of the last answer; it becomes the memory when the aggregator says that the answer was counted.
+    settled: digest of the state of each stage that is finished in this run, by name.
     secure: where the site is in secure aggregation.
     sums: contributors of the sums that it was part of, in this run and in earlier ones.
     """
@@ -69,23 +73,33 @@ class SiteState:
     round: int = 0
     memory: Arrays = field(default_factory=lambda: NOTHING)
     staged: Arrays = field(default_factory=lambda: NOTHING)
+    settled: Mapping[str, bytes] = field(default_factory=dict)
     secure: State = field(default_factory=State)
     sums: Sums = field(default_factory=Sums)
 
 
 def answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, SiteState]:
-    """Return the reply to one request, and the site's next state; after a refusal it is the state of before."""
-    name, heading = site.member.name, request.heading
+    """Return the reply to one request, and the site's next state.
+
+    After a refusal it is the state of before, unless patients' data were read: then the round is used up.
+    """
     try:
         return _answer(request, state, site)
-    except (Refusal, ProtocolError) as error:
-        return Refused(name, heading, error.code, error.hint), state
-    except StudyError as error:
-        return Refused(name, heading, "study-error", str(error)), state
     except Exception as error:
-        places = "".join(traceback.format_tb(error.__traceback__))
-        log.error("site=%s round=%d %s\n%s", name, heading.round, type(error).__name__, places)  # noqa: TRY400
-        return Refused(name, heading, "internal-error", "see the site's own log"), state
+        return _refused(error, request, site.member.name), state
+
+
+def _refused(error: Exception, request: Request, name: str) -> Refused:
+    """Return the refusal that an error is; what is not meant for others stays in the site's own log."""
+    match error:
+        case Refusal() | ProtocolError():
+            return Refused(name, request.heading, error.code, error.hint)
+        case StudyError():
+            return Refused(name, request.heading, "study-error", str(error))
+    places = "".join(traceback.format_tb(error.__traceback__))
+    heading = getattr(request, "heading", Heading("", "", 0))
+    log.error("site=%s round=%s %s\n%s", name, heading.round, type(error).__name__, places)
+    return Refused(name, heading, "internal-error", "see the site's own log")
 
 
 def _answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, SiteState]:
@@ -111,23 +125,31 @@ def _answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, Site
 def _contribute(request: ContributeRequest, state: SiteState, site: Site) -> tuple[Reply, SiteState]:
     member = site.member
     state = _admit(request, state, member)
-    drawn = randomness.for_site(member.study.study.seed, member.name, request.heading.round)
+    heading = request.heading
     if not member.study.aggregation.secure:
-        _, words, staged = _compute(request, state, site, drawn)
-        reply = Contributed(member.name, request.heading, words)
-        return reply, replace(state, round=request.heading.round, staged=staged)
+        ask, plan, settled = _question(request, state, site)
+        words, staged = _compute(request, state, site, ask, plan)
+        reply = Contributed(member.name, heading, words)
+        return reply, replace(state, round=heading.round, staged=staged, settled=settled)
     digest = state_digest(request.state)
     stored = secagg.sent_before(request, digest, state.secure)
     if stored:
         return stored, state
     opened = secagg.open_shares(request, state.secure, member)
-    ask = site.method.asks(request.state)
+    ask, plan, settled = _question(request, state, site)
+    check_members(state.sums, state.secure.members, state.secure.shrinking)
     if ask.exact:
-        check_maskers(state.sums, ask.part, opened.held, member.policy)
-    ask, words, staged = _compute(request, state, site, drawn)
+        check_maskers(state.sums, ask.part, opened.held, state.secure.shrinking)
+    # From here on patients' data are read: whatever comes of it, the round is used up.
+    state = replace(state, round=heading.round, settled=settled, sums=state.sums.with_members(state.secure.members))
+    try:
+        words, staged = _compute(request, state, site, ask, plan)
+    except Exception as error:
+        used_up = secagg.used_up(request, digest, state.secure)
+        return _refused(error, request, member.name), replace(state, secure=used_up)
     about = (digest, ask.part, ask.exact)
     masked, secure = secagg.mask(request, state.secure, member, opened, words, about)
-    return masked, replace(state, round=request.heading.round, staged=staged, secure=secure)
+    return masked, replace(state, staged=staged, secure=secure)
 
 
 def _admit(request: ContributeRequest, state: SiteState, member: Member) -> SiteState:
@@ -152,13 +174,28 @@ def _admit(request: ContributeRequest, state: SiteState, member: Member) -> Site
     return state
 
 
-def _compute(request: ContributeRequest, state: SiteState, site: Site, drawn: Randomness) -> tuple[Ask, Words, Arrays]:
-    """Return what is asked, this site's words, and what the method wants to remember."""
+def _question(request: ContributeRequest, state: SiteState, site: Site) -> tuple[Ask, WordPlan, Mapping[str, bytes]]:
+    """Return what is asked, how it becomes words, and the digests of finished stages; no data are read.
+
+    Raises: Refusal ``settled-changed`` if a stage that was finished before is open again, or ended otherwise;
+        ``state-out-of-bounds``; StudyError if so many sites could wrap.
+    """
+    settled = {name: state_digest(arrays) for name, arrays in site.method.settled(request.state).items()}
+    if any(settled.get(name) != digest for name, digest in state.settled.items()):
+        raise Refusal("settled-changed", "a stage that was finished, such as the preparation, is not as it was")
     ask = site.method.asks(request.state)
     check_state(ask)
-    examples = site.data.parts[ask.part]
-    contribution, memory = site.method.contribute(request.state, examples, state.memory, drawn)
-    return ask, encode(ask, contribution, request.sites, drawn), memory
+    return ask, word_plan(ask, request.sites), settled
+
+
+def _compute(
+    request: ContributeRequest, state: SiteState, site: Site, ask: Ask, plan: WordPlan
+) -> tuple[Words, Arrays]:
+    """Return this site's words, and what the method wants to remember."""
+    member = site.member
+    drawn = randomness.for_site(member.study.study.seed, member.name, request.heading.round)
+    contribution, memory = site.method.contribute(request.state, site.data.parts[ask.part], state.memory, drawn)
+    return encode(plan, contribution, drawn.training if ask.stochastic_rounding else None), memory
 
 
 def check_state(ask: Ask) -> None:
@@ -167,12 +204,12 @@ def check_state(ask: Ask) -> None:
         raise Refusal("state-out-of-bounds", f"the weights' norm must not exceed {ask.state_norm_bound:g}")
 
 
-def encode(ask: Ask, contribution: Contribution, sites: int, drawn: Randomness) -> Words:
+def encode(plan: WordPlan, contribution: Contribution, rounding: np.random.Generator | None) -> Words:
     """Return the words of a contribution: the layout's entries, and the weight as the last word.
 
-    Raises: Refusal if a value is not finite or beyond its bound; StudyError if so many sites could wrap.
+    rounding: stochastic from this generator, or to nearest.
+
+    Raises: Refusal if a value is not finite or beyond its bound.
     """
-    plan = word_plan(ask, sites)
     arrays: Mapping[str, Any] = {**contribution.arrays, "weight": contribution.weight}
-    vector = layout.to_vector(plan.entries, arrays)
-    return fixedpoint.encode(plan, vector, drawn.training if ask.stochastic_rounding else None)
+    return fixedpoint.encode(plan, layout.to_vector(plan.entries, arrays), rounding)

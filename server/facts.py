@@ -216,20 +216,6 @@ def fewest_allowed(outcome: Outcome) -> int:
     return max(aggregation.min_sites, aggregation.threshold or roster.default_threshold(roster.SMALLEST))
 
 
-def collusion(outcome: Outcome) -> str:
-    """Return how few hospitals may side with the aggregator, as the end of ``as long as ...``.
-
-    With t of n shares needed, at most one of a hospital's two secrets is had while fewer than 2t - n collude; of that,
-    the protocol claims no more than a third (docs/protocol.md, "One set of survivors").
-    """
-    holders, default = len(outcome.sites), roster.default_threshold(len(outcome.sites))
-    threshold = outcome.threshold or default
-    if threshold >= default:
-        return "fewer than a third of a round's hospitals side with it"
-    few = 2 * threshold - holders - 1
-    return f"no more than {plural(few, 'hospital')} of a round side with it" if few > 0 else "no hospital sides with it"
-
-
 def _options(options: object) -> str:
     known = dataclasses.asdict(options) if dataclasses.is_dataclass(options) and not isinstance(options, type) else {}
     return f" ({', '.join(_settings(known))})" if known else ""

@@ -88,7 +88,6 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "columns": facts.column_rows(outcome),
         "images": facts.image_facts(outcome),
         "run": facts.run_facts(outcome),
-        "collusion": facts.collusion(outcome),
         "fewest": facts.fewest_allowed(outcome),
         "card": card_sections(outcome),
         "unit": label_unit(outcome, metric),

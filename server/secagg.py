@@ -53,10 +53,16 @@ def join(study: Study, identities: Mapping[str, bytes], port: Port) -> Session:
 
     missing = port.ask(dict.fromkeys(identities, JoinRequest(heading)), Joined, take)
     said = tuple(roll[site] for site in identities if site in roll)
-    _require(len(said), max(roster.SMALLEST, study.aggregation.min_sites), "joined the run", missing)
+    # What the strictest hospital asks for binds all.
+    min_sites = max(roster.SMALLEST, study.aggregation.min_sites, *(each.min_sites for each in said))
+    _require(len(said), max(min_sites, study.aggregation.threshold or 0), "joined the run", missing)
+    try:
+        roster.threshold_of(len(said), study.aggregation.threshold)
+    except ProtocolError as error:
+        raise RunAbandoned(f"[aggregation] threshold: {error.hint}. {_missing(missing)}") from None
     pinned = {each.site: identities[each.site] for each in said}
     run = roster.run_id(study.digest, said, pinned)
-    return Session(run, said, pinned, study.aggregation.min_sites, study.aggregation.threshold)
+    return Session(run, said, pinned, min_sites, study.aggregation.threshold)
 
 
 def set_up(session: Session, heading: Heading, sites: Sequence[str], port: Port) -> Ready:
@@ -188,5 +194,8 @@ def _require(count: int, fewest: int, did: str, missing: Mapping[str, str]) -> N
 
 
 def _too_few(count: int, fewest: int, did: str, missing: Mapping[str, str]) -> str:
-    reasons = ", ".join(f"{site} ({code})" for site, code in missing.items())
-    return f"{count} of {count + len(missing)} sites {did}, and {fewest} are needed. Missing: {reasons or 'nobody'}."
+    return f"{count} of {count + len(missing)} sites {did}, and {fewest} are needed. {_missing(missing)}"
+
+
+def _missing(missing: Mapping[str, str]) -> str:
+    return f"Missing: {', '.join(f'{site} ({code})' for site, code in missing.items()) or 'nobody'}."

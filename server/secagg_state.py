@@ -19,7 +19,8 @@ class Session:
     run: its id.
     roll: what every member said when it joined.
     identities: Ed25519 public keys of the members.
-    min_sites, threshold: of the study.
+    min_sites: fewest members of a sum: the most that the study or any member's hospital asks for.
+    threshold: of the study.
     """
 
     run: str

@@ -168,7 +168,7 @@ def _scale(low: float, high: float) -> tuple[float, float, tuple[tuple[float, st
     """Return the ends of an axis and its (value, text) ticks: three to six round numbers."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span))
-    step = next(step for step in (0.2 * power, 0.5 * power, power, 2.0 * power) if span / step <= 4.5)
+    step = next(step for step in (0.2 * power, 0.5 * power, power, 2.0 * power, 5.0 * power) if span / step <= 4.5)
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
     last = max(last, first + 1)

@@ -112,8 +112,10 @@ CODE_MEANINGS: dict[str, str] = {
     "another-state": "hospitals had been sent different models in one round",
     "below-threshold": "the hospital refused: too few hospitals were left for a sum",
     "contributors-changed": "the hospital refused: two sums over different hospitals could be subtracted",
-    "contributors-too-near": "the hospital refused: an earlier run's sum over nearly the same hospitals could be"
-    " subtracted",
+    "members-changed": "the hospital refused: an earlier run over the same patients had other members",
+    "settled-changed": "the hospital refused: a finished stage, such as the preparation, was not as before",
+    "bad-preparation": "the hospital refused: scales and means that no sums over the declared ranges give",
+    "malformed": "the answer could not be read",
     "nothing-to-reveal": "the hospital refused to remove masks: it was not part of this sum",
     "already-revealed": "the hospital refused to remove the masks of one round twice",
     "lists-overlap": "the hospital refused: a hospital was listed as counted and as lost",

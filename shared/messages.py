@@ -48,15 +48,19 @@ class JoinRequest:
 
 @dataclass(frozen=True)
 class Joined:
-    """A site takes part.
+    """A site takes part, under its hospital's own rules, which then bind every member.
 
     nonce: 32 bytes drawn for this run; the run's id is made of everybody's.
+    min_sites: fewest members of a sum that the hospital takes part in.
+    shrinking: whether it allows exact sums to lose a member.
     signature: of the site's identity.
     """
 
     site: str
     heading: Heading
     nonce: bytes
+    min_sites: int
+    shrinking: bool
     signature: bytes
 
 

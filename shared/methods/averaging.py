@@ -39,7 +39,10 @@ def weights_of(state: Arrays) -> Arrays:
 
 
 def norm(weights: Arrays) -> float:
-    """Return the L2 norm over all weights; infinite or NaN weights give infinity or NaN."""
+    """Return the L2 norm over all weights; infinity or NaN if one is, and for weights that are no real numbers."""
+    if any(array.dtype.kind != "f" for array in weights.values()):
+        return math.nan
+    # A sum in float32 is right to some millionths; what overflows it is infinite, and refused.
     return math.sqrt(sum(float(np.vdot(array, array)) for array in weights.values()))
 
 

@@ -91,6 +91,10 @@ class InTurn:
         """Return the results of the stages that are done, by name."""
         return self._results(state)
 
+    def settled(self, state: Arrays) -> dict[str, Arrays]:
+        """Return the states of the stages that are done, by name: from here on they stay as they are."""
+        return {stage.name: within(stage.name, state) for stage in self.stages[: int(state["stage"])]}
+
     def method(self, state: Arrays, name: str) -> Method[Any]:
         """Return the method of a stage whose predecessors are done."""
         return self._make(state, [stage.name for stage in self.stages].index(name))

@@ -56,7 +56,7 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
     """One prepared study; weights are ``coef`` (1 or classes, features) and ``intercept`` (1 or classes,)."""
 
     Options: ClassVar[type[Any]] = LogisticRegressionOptions
-    state_norm_bound: ClassVar[float] = 1e6
+    state_norm_bound: ClassVar[float] = 1e3
 
     def __init__(self, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> None:
         super().__init__(optimizer, study.method.rounds)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import ProtocolError
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods.base import NOTHING, Ask, Contribution, Measurements, Total
@@ -139,7 +140,12 @@ class PreparationMethod:
         return bool(state["rounds"] >= 1)
 
     def result(self, state: Arrays) -> Preparation:
-        """Return the preparation that the sums give."""
+        """Return the preparation that the sums give.
+
+        Raises: ProtocolError ``bad-preparation`` for one that no sums give: a scale of almost nothing would make one
+            patient's value the largest of all.
+        """
+        self._check(state)
         rows = int(state["rows"])
         missing, outside = (row.astype(int).tolist() for row in state["counts"])
         columns = []
@@ -167,6 +173,33 @@ class PreparationMethod:
             outside=dict(zip(self.contract.features, outside, strict=True)),
             class_rows=tuple(int(count) for count in state["classes"]),
         )
+
+    def _check(self, state: Arrays) -> None:
+        contract = self.contract
+        places, spreads, widths = [], [], []
+        for name, (center, scale, fill) in zip(contract.features, state["table"], strict=True):
+            low, high = contract.columns[name].range or (0.0, 1.0)
+            places += [(center - low) / (high - low), (fill - low) / (high - low)]
+            spreads.append(float(scale))
+            widths.append(high - low)
+        for mean, deviation in state["pixels"]:
+            places.append(mean)
+            spreads.append(float(deviation))
+            widths.append(1.0)
+        mean, deviation = state["label"]
+        low, high = (contract.columns[contract.label].range if contract.task == "number" else None) or (0.0, 1.0)
+        places.append((mean - low) / (high - low))
+        spreads.append(float(deviation))
+        widths.append(high - low)
+        # Sums in fixed point and their division are right to some billionths.
+        apart = all(-1e-6 <= place <= 1.0 + 1e-6 for place in places)
+        # What has no spread is left unscaled: by 1.
+        wide = all(
+            scale == 1.0 or _CONSTANT * width <= scale <= width for scale, width in zip(spreads, widths, strict=True)
+        )
+        counted = all(np.all((array >= 0) & (array < 2.0**53)) for array in (state["rows"], state["counts"]))
+        if not (apart and wide and counted):
+            raise ProtocolError("bad-preparation", "no sums over the declared ranges give these means and scales")
 
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
         """Nothing stays at the hospital."""

@@ -116,10 +116,11 @@ _LOW_ORDER = {
 def check_point(public: bytes, who: str) -> None:
     """Raise ProtocolError ``bad-key`` unless 32 bytes are an X25519 public key that no scalar sends to zero.
 
-    RFC 7748, section 5: the highest bit is ignored, and numbers from the prime on are taken modulo it.
+    RFC 7748, section 5, ignores the highest bit and takes numbers from the prime on modulo it; here a point has one
+    spelling only, so that keys that differ are points that differ.
     """
-    coordinate = (int.from_bytes(public, "little") & (2**255 - 1)) % _FIELD
-    if len(public) != KEY_BYTES or coordinate in _LOW_ORDER:
+    coordinate = int.from_bytes(public, "little")
+    if len(public) != KEY_BYTES or coordinate >= _FIELD or coordinate in _LOW_ORDER:
         raise ProtocolError("bad-key", f"{who}'s public key is not a point of large order")
 
 
@@ -170,5 +171,5 @@ def unseal(key: bytes, sealed: bytes, associated: bytes, who: str) -> bytes:
     """
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
-    except (InvalidTag, ValueError):
+    except (InvalidTag, TypeError, ValueError):
         raise ProtocolError("seal-broken", f"the shares from {who} do not open") from None

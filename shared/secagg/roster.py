@@ -6,7 +6,6 @@ of spoiling the round. Nothing is taken on the aggregator's word: identities are
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from shared.errors import ProtocolError
 from shared.messages import Heading, Joined, Keys, Receipt
 from shared.secagg import keys as crypto
 from shared.secagg.keys import ExchangeKey, SigningKey
-from shared.secagg.transcript import digest, encode, statement
+from shared.secagg.transcript import digest, statement
 
 SMALLEST, LARGEST = 3, 100
 """Members of a run, share-holders of a round. Two would learn each other's part by subtracting their own."""
@@ -28,18 +27,26 @@ def default_threshold(holders: int) -> int:
     return 2 * holders // 3 + 1
 
 
+def lowest_threshold(holders: int) -> int:
+    """Return the least t with 2t > n + c, for c = ceil(n/3) - 1 colluding sites: the most that are fewer than a third.
+
+    With fewer shares, some honest sites could be asked for one secret of a site and the others for the other.
+    """
+    return (holders + (holders - 1) // 3) // 2 + 1
+
+
 def threshold_of(holders: int, stated: int | None) -> int:
     """Return how many shares rebuild a secret.
 
     stated: ``[aggregation] threshold`` of the study; None for the default.
 
-    Raises: ProtocolError ``bad-threshold``: half of the holders or fewer could be asked for one secret of a site while
-        the others are asked for the other.
+    Raises: ProtocolError ``bad-threshold`` below ``lowest_threshold`` or above the number of holders.
     """
     threshold = default_threshold(holders) if stated is None else stated
-    if not holders < 2 * threshold <= 2 * holders:
+    lowest = lowest_threshold(holders)
+    if not lowest <= threshold <= holders:
         raise ProtocolError(
-            "bad-threshold", f"expected {holders // 2 + 1} to {holders} for {holders} sites. Received: {threshold}"
+            "bad-threshold", f"expected {lowest} to {holders} for {holders} sites. Received: {threshold}"
         )
     return threshold
 
@@ -66,21 +73,24 @@ def pinned_key(site: str, pinned: Mapping[str, bytes]) -> bytes:
     return pinned[site]
 
 
-def joined(site: str, heading: Heading, nonce: bytes, signing: SigningKey) -> Joined:
-    """Return the signed statement that a site takes part."""
-    return Joined(site, heading, nonce, signing.sign(statement("join", heading, site, nonce)))
+def joined(site: str, heading: Heading, nonce: bytes, rules: tuple[int, bool], signing: SigningKey) -> Joined:
+    """Return the signed statement that a site takes part.
+
+    rules: ``Joined.min_sites`` and ``Joined.shrinking``.
+    """
+    return Joined(site, heading, nonce, *rules, signing.sign(statement("join", heading, site, nonce, *rules)))
 
 
 def check_joined(said: Joined, pinned: Mapping[str, bytes]) -> None:
     """Raise ProtocolError ``not-pinned``, ``bad-nonce`` or ``bad-signature``."""
     if len(said.nonce) != NONCE_BYTES:
         raise ProtocolError("bad-nonce", f"expected {NONCE_BYTES} bytes of {said.site}. Received: {len(said.nonce)}")
-    signed = statement("join", said.heading, said.site, said.nonce)
+    signed = statement("join", said.heading, said.site, said.nonce, said.min_sites, said.shrinking)
     crypto.verify(pinned_key(said.site, pinned), said.signature, signed, said.site)
 
 
 def run_id(study: str, roll: Sequence[Joined], pinned: Mapping[str, bytes]) -> str:
-    """Return the run's id: SHA-256, in hex, of the study, and of every member's name, identity and nonce.
+    """Return the run's id: SHA-256, in hex, of the study, and of every member's name, identity, nonce and rules.
 
     roll: what every member said when it joined; signatures are checked.
 
@@ -92,7 +102,10 @@ def run_id(study: str, roll: Sequence[Joined], pinned: Mapping[str, bytes]) -> s
         check_joined(said, pinned)
     if len({said.site for said in roll}) != len(roll):
         raise ProtocolError("repeated-member", "a site is named twice")
-    members = tuple((said.site, pinned[said.site], said.nonce) for said in sorted(roll, key=lambda said: said.site))
+    if len({pinned[said.site] for said in roll}) != len(roll):
+        raise ProtocolError("repeated-member", "one identity is pinned under two names")
+    ordered = sorted(roll, key=lambda said: said.site)
+    members = tuple((said.site, pinned[said.site], said.nonce, said.min_sites, said.shrinking) for said in ordered)
     return digest("run", Heading("", study, 0), members).hex()
 
 
@@ -217,8 +230,3 @@ def check_receipt(receipt: Receipt, expected: Receipt, pinned: Mapping[str, byte
         raise ProtocolError("another-state", f"{receipt.site} was sent another state than this one")
     signed = statement("contribute", receipt.heading, receipt.site, receipt.maskers, receipt.state)
     crypto.verify(pinned_key(receipt.site, pinned), receipt.signature, signed, receipt.site)
-
-
-def fingerprint(*fields: bytes | str) -> bytes:
-    """Return 32 bytes by which a request is known again."""
-    return hashlib.sha256(encode(fields)).digest()

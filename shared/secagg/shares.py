@@ -41,8 +41,13 @@ def _value(secret: int, coefficients: list[int], point: int, prime: int) -> int:
 
 
 def weights(points: Iterable[int], prime: int = PRIME) -> dict[int, int]:
-    """Return Lagrange's weight of each point, for the value at 0; the same for every secret of the same holders."""
+    """Return Lagrange's weight of each point, for the value at 0; the same for every secret of the same holders.
+
+    Raises: ValueError if a point is 0, where the secret is, or occurs twice.
+    """
     points = tuple(points)
+    if len({point % prime for point in points} - {0}) != len(points):
+        raise ValueError(f"points must be distinct and not 0. Received: {points}")
     found = {}
     for point in points:
         above = below = 1

@@ -8,7 +8,7 @@ carries its type and its length, so two different sequences of fields never give
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -20,11 +20,14 @@ from shared.messages import Heading
 
 VERSION = "consilium secure aggregation 1"
 
-Field: TypeAlias = "bytes | str | int | Sequence[Field]"
+Field: TypeAlias = "bytes | str | int | tuple[Field, ...]"
 
 
 def encode(field: Field) -> bytes:
-    """Return a field with its type and length: ``b``, ``s``, ``i`` or ``t``, then 8 bytes of length or value."""
+    """Return a field with its type and length: ``b``, ``s``, ``i`` or ``t``, then 8 bytes of length or value.
+
+    Raises: TypeError for anything else; OverflowError for a number below 0 or from 2**64 on.
+    """
     if isinstance(field, bytes):
         return b"b%b%b" % (len(field).to_bytes(8, "big"), field)
     if isinstance(field, str):
@@ -32,6 +35,8 @@ def encode(field: Field) -> bytes:
         return b"s%b%b" % (len(text).to_bytes(8, "big"), text)
     if isinstance(field, int):
         return b"i" + field.to_bytes(8, "big")
+    if not isinstance(field, tuple):
+        raise TypeError(f"a statement has bytes, texts, numbers and tuples of them. Received: {type(field).__name__}")
     return b"t%b%b" % (len(field).to_bytes(8, "big"), b"".join(map(encode, field)))
 
 
@@ -79,6 +84,8 @@ def _digest(state: Arrays) -> bytes:
     hashed = hashlib.sha256()
     for name in sorted(state):
         array = np.ascontiguousarray(state[name])
+        if array.dtype.hasobject:
+            raise TypeError(f"a state holds numbers. Received: {name} of type {array.dtype}")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         # ascontiguousarray makes a number a vector of one element: the shape is that of the original.
         hashed.update(encode((name, little.dtype.str, np.shape(state[name]), little.nbytes)))

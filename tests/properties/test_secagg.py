@@ -21,6 +21,7 @@ from client.secagg_state import State
 from server.outcome import RoundRecord
 from shared.errors import RunAbandoned
 from shared.messages import Ended, Heading, Revealed
+from shared.secagg import roster
 from tests.builders import ticking
 from tests.secure import (
     BOUND,
@@ -87,7 +88,7 @@ def foretell(case: Case) -> Foretold:
     told = Foretold()
     fewest = max(case.min_sites, case.stated or 0)
     members = set(NAMES[: case.sites]) - case.lost(0, "join")
-    if len(members) < case.min_sites:
+    if len(members) < fewest:
         told.ending = "joined the run"
         return told
     cohort, holders, maskers = members, set[str](), set[str]()
@@ -221,7 +222,7 @@ def _losses(draw: st.DrawFn, sites: int, most: int) -> Iterator[Loss]:
 def cases(draw: st.DrawFn, exact: bool = False, shrinking: bool = False) -> Case:
     """Runs of three rounds; in each, about as many sites vanish as may, sometimes one more."""
     sites = draw(st.sampled_from([7, 5, 9, 4, 6, 8, 3]))
-    stated = draw(st.none() | st.integers(sites // 2 + 1, sites))
+    stated = draw(st.none() | st.integers(roster.lowest_threshold(sites), sites))
     case = Case(
         sites,
         (),

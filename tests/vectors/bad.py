@@ -89,6 +89,8 @@ Table = Mapping[str, tuple[str, str, Request]]
 """By name: the code, what is wrong, and the message."""
 
 OTHER_STUDY, OTHER_RUN = "0" * 64, "1" * 64
+RULES = (3, False)
+"""``min_sites`` and ``shrinking``."""
 STRANGER = SigningKey(bytes(range(32)))
 """The identity of f, whom nobody pinned."""
 
@@ -136,8 +138,8 @@ def before_keys(talk: Talk) -> Table:
     """Return what is refused by a site that has said that it takes part."""
     good = talk.request("joined")
     first, own = good.roll[0], said_of(good.roll, SITE)
-    old = roster.joined(SITE, own.heading, bytes(range(32)), talk.hospitals.signing(SITE))
-    enrolled = roster.joined("f", own.heading, bytes(32), STRANGER)
+    old = roster.joined(SITE, own.heading, bytes(range(32)), RULES, talk.hospitals.signing(SITE))
+    enrolled = roster.joined("f", own.heading, bytes(32), RULES, STRANGER)
 
     def rolled(roll: Any) -> Any:
         """Return a request with this roll, under the id that follows from it."""
@@ -168,6 +170,11 @@ def before_keys(talk: Talk) -> Table:
         ),
         "member_not_pinned": ("not-pinned", "the aggregator enrolled its own member", rolled((*good.roll, enrolled))),
         "join_wrongly_signed": ("bad-signature", "a member's nonce was exchanged", saying(nonce=bytes(32))),
+        "rules_exchanged": (
+            "bad-signature",
+            "a member's hospital asks for fewer sites than it said",
+            saying(min_sites=2),
+        ),
         "nonce_too_short": ("bad-nonce", "a member's nonce has 31 bytes", saying(nonce=bytes(31))),
         "member_of_another_study": (
             "another-study",

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from client.contributors import Sums, check_contributors, check_maskers
-from client.policy import Policy
+from client.contributors import Sums, check_contributors, check_maskers, check_members
 from client.site import answer
 from shared.errors import Refusal, RunAbandoned
 from shared.examples import Part
@@ -18,18 +17,15 @@ from tests.builders import ticking
 from tests.secure import Hospitals, Loss, LossyTransport, RecordingTransport, powers, secure_study
 from tests.vectors import bad
 
-STRICT = Policy(min_sites=3)
-SHRINKING = Policy(min_sites=3, shrinking=True)
+
+def first_sum(names: str = "abcde", part: Part = Part.TRAINING) -> Sums:
+    return Sums().with_sum(part, names)
 
 
-def first_sum(names: str = "abcde", exact: bool = True, part: Part = Part.TRAINING) -> Sums:
-    return Sums().with_sum(part, names, exact)
-
-
-def refusal(sums: Sums, names: str, policy: Policy = STRICT, exact: bool = True, part: Part = Part.TRAINING) -> str:
+def refusal(sums: Sums, names: str, shrinking: bool = False, exact: bool = True, part: Part = Part.TRAINING) -> str:
     """Return the code of the refusal of one more sum, or nothing."""
     try:
-        check_contributors(sums, part, names, exact, policy)
+        check_contributors(sums, part, names, exact, shrinking)
     except Refusal as error:
         return error.code
     return ""
@@ -49,30 +45,29 @@ def test_another_exact_sum_with_the_same_contributors_is_made() -> None:
 
 def test_the_refusal_names_those_who_come_and_go() -> None:
     with pytest.raises(Refusal, match=re.escape("come or go: e, f.")):
-        check_contributors(first_sum(), Part.TRAINING, "abcdf", True, STRICT)
+        check_contributors(first_sum(), Part.TRAINING, "abcdf", True, False)
 
 
 def test_held_out_patients_are_frozen_apart_from_training_patients() -> None:
     sums = first_sum(part=Part.TRAINING)
     assert "" == refusal(sums, "abcd", part=Part.HELD_OUT)
-    sums = sums.with_sum(Part.HELD_OUT, "abcd", True)
+    sums = sums.with_sum(Part.HELD_OUT, "abcd")
     assert "" == refusal(sums, "abcde", part=Part.TRAINING)
     assert "contributors-changed" == refusal(sums, "abcde", part=Part.HELD_OUT)
 
 
 def test_sums_that_are_not_exact_may_lose_and_regain_sites_within_a_run() -> None:
-    sums = first_sum(exact=False)
-    assert "" == refusal(sums, "abcd", exact=False)
-    assert "" == refusal(sums.with_sum(Part.TRAINING, "abcd", False), "abcde", exact=False)
+    assert "" == refusal(first_sum(), "abcd", exact=False)
+    assert "" == refusal(first_sum().next_run(), "abcd", exact=False)
 
 
 @pytest.mark.parametrize(("names", "code"), [("abcd", ""), ("abcde", ""), ("abcdef", "contributors-changed")])
 def test_where_the_policy_allows_shrinking_contributors_only_get_fewer(names: str, code: str) -> None:
-    assert code == refusal(first_sum(), names, SHRINKING)
+    assert code == refusal(first_sum(), names, shrinking=True)
 
 
 def test_who_was_lost_does_not_come_back_even_where_shrinking_is_allowed() -> None:
-    assert "contributors-changed" == refusal(first_sum().with_sum(Part.TRAINING, "abcd", True), "abcde", SHRINKING)
+    assert "contributors-changed" == refusal(first_sum().with_sum(Part.TRAINING, "abcd"), "abcde", shrinking=True)
 
 
 @pytest.mark.parametrize(("maskers", "fails"), [("abcd", True), ("abcde", False), ("abcdef", False)])
@@ -80,59 +75,59 @@ def test_maskers_without_a_frozen_contributor_are_refused_before_anything_is_com
     maskers: str, fails: bool
 ) -> None:
     try:
-        check_maskers(first_sum(), Part.TRAINING, maskers, STRICT)
+        check_maskers(first_sum(), Part.TRAINING, maskers, False)
     except Refusal as error:
         assert fails
         assert error.code == "contributors-changed"
     else:
         assert not fails
-    check_maskers(first_sum(), Part.TRAINING, maskers, SHRINKING)
+    check_maskers(first_sum(), Part.TRAINING, maskers, True)
 
 
 # Across runs
 
 
-@pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize(
     ("names", "code"),
     [
         ("abcde", ""),
-        ("abcd", "contributors-too-near"),
-        ("abcdef", "contributors-too-near"),
-        ("abcdf", "contributors-too-near"),
-        ("abcdefgh", ""),
-        ("ab", ""),
+        ("abcd", "contributors-changed"),
+        ("abcdef", "contributors-changed"),
+        ("abfgh", "contributors-changed"),
+        ("abcdefgh", "contributors-changed"),
     ],
 )
-def test_sums_of_two_runs_are_equal_or_min_sites_hospitals_apart(names: str, code: str, exact: bool) -> None:
-    """Sets of hospitals that differ by one or two; a swap counts both; three apart are as safe as a sum of three."""
-    assert code == refusal(first_sum(exact=exact).next_run(), names, exact=exact)
+def test_exact_sums_of_two_runs_have_the_same_contributors(names: str, code: str) -> None:
+    assert code == refusal(first_sum().next_run(), names)
 
 
-def test_a_policy_of_one_site_does_not_let_two_runs_differ_by_one() -> None:
-    assert "contributors-too-near" == refusal(first_sum().next_run(), "abcd", Policy(min_sites=1))
-
-
-def test_a_stricter_policy_wants_runs_further_apart() -> None:
-    assert "contributors-too-near" == refusal(first_sum().next_run(), "abcdefgh", Policy(min_sites=4))
+def test_three_runs_that_differ_by_many_hospitals_and_leave_one_are_refused() -> None:
+    """S(abc) + S(ade) - S(bcde) is twice hospital a alone, though any two sets are three hospitals or more apart."""
+    sums = first_sum("abc").next_run()
+    assert "contributors-changed" == refusal(sums, "ade")
 
 
 def test_every_earlier_run_is_compared_not_the_last_one_alone() -> None:
-    sums = first_sum("abcde").next_run().with_sum(Part.TRAINING, "abcdefgh", True).next_run()
-    assert "contributors-too-near" == refusal(sums, "abcd")
-    assert "contributors-too-near" == refusal(sums, "abcdefg")
+    sums = first_sum("abcde").next_run().with_sum(Part.TRAINING, "abcd").next_run()
+    assert "contributors-changed" == refusal(sums, "abcde")
+    assert "contributors-changed" == refusal(sums, "abcd")
 
 
 def test_a_run_without_sums_forgets_nothing() -> None:
-    assert "contributors-too-near" == refusal(first_sum().next_run().next_run(), "abcd")
+    assert "contributors-changed" == refusal(first_sum().next_run().next_run(), "abcd")
 
 
-def test_a_new_run_is_not_bound_to_the_frozen_contributors_of_the_one_before() -> None:
-    assert "" == refusal(first_sum("abcde").next_run(), "abfgh")
+def test_runs_may_differ_where_every_policy_allows_shrinking() -> None:
+    assert "" == refusal(first_sum().next_run(), "abcd", shrinking=True)
 
 
-def test_runs_may_be_near_where_the_policy_allows_shrinking() -> None:
-    assert "" == refusal(first_sum().next_run(), "abcd", SHRINKING)
+def test_sums_that_are_not_exact_are_compared_by_the_members_of_their_runs() -> None:
+    sums = Sums().with_members("abcde").next_run()
+    check_members(sums, "edcba", False)
+    check_members(sums, "abcd", True)
+    with pytest.raises(Refusal, match=re.escape("come or go: e.")) as refused:
+        check_members(sums, "abcd", False)
+    assert refused.value.code == "members-changed"
 
 
 # In a conversation
@@ -166,7 +161,7 @@ class Asking:
     """A method that says what it asks, and computes nothing."""
 
     def __init__(self, made: Hospitals) -> None:
-        self.asks = made.plan.asks
+        self.asks, self.settled = made.plan.asks, made.plan.settled
 
 
 def test_an_exact_sum_without_a_frozen_contributor_is_not_revealed() -> None:
@@ -190,11 +185,12 @@ def test_a_site_reveals_with_all_frozen_contributors_after_it_refused_to_without
     assert isinstance(answer(request, after, made.sites["b"])[0], Revealed)
 
 
-def test_a_second_run_with_one_hospital_fewer_is_refused_at_its_first_reveal() -> None:
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_second_run_with_one_hospital_fewer_is_refused_before_anything_is_computed(exact: bool) -> None:
     """A network's, too: from the same state, seed and round it sends the same words again."""
-    made = powers(5)
+    made = powers(5, exact=exact)
     made.run()
-    with pytest.raises(RunAbandoned, match="contributors-too-near"):
+    with pytest.raises(RunAbandoned, match="members-changed"):
         made.run(LossyTransport(made.local, [Loss("e", 0, "join")]))
 
 
@@ -226,4 +222,4 @@ def test_only_what_was_revealed_counts_as_a_sum() -> None:
     assert isinstance(asked.request, ContributeRequest)
     reply, after = answer(asked.request, asked.before, made.sites["b"])
     assert isinstance(reply, Contributed)
-    assert after.sums == Sums()
+    assert after.sums == Sums(members=frozenset("abcde"))

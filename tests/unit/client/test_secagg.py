@@ -16,6 +16,7 @@ import pytest
 from client.policy import Policy
 from client.secagg_state import State
 from client.site import Site, SiteState, answer
+from shared.errors import RunAbandoned
 from shared.messages import (
     Contributed,
     Ended,
@@ -44,8 +45,13 @@ SITE = TALK.site()
 FILES = sorted(FOLDER.glob("bad_*.json"))
 PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
 
-TESTED_BELOW = {"too-many-members", "bad-threshold", "contributors-changed", "contributors-too-near"}
-"""Codes that one changed message of the usual conversation cannot give; the last two in ``test_contributors.py``."""
+TESTED_BELOW = {"too-many-members", "bad-threshold"}
+"""Codes that one changed message of the usual conversation cannot give."""
+
+TESTED_ELSEWHERE = {
+    *("contributors-changed", "members-changed"),  # test_contributors.py
+    *("settled-changed", "bad-preparation", "not-finite", "beyond-bound"),  # test_site.py
+}
 
 
 def code_of(request: Request, before: SiteState, good: Request, site: Site = SITE) -> str:
@@ -116,17 +122,18 @@ def test_every_code_of_a_bad_message_is_in_the_protocols_tables_and_the_other_wa
     rows = [line.split("|")[-2] for line in section.splitlines() if line.startswith("|")]
     described = {code for row in rows for code in re.findall(r"`([a-z-]+)`", row)}
     given = {message.code for message in bad.messages().values()}
-    assert described == (given | TESTED_BELOW) - {"internal-error"}
+    assert described == (given | TESTED_BELOW | TESTED_ELSEWHERE) - {"internal-error"}
 
 
 def test_two_sites_are_no_run_whatever_their_policies_say() -> None:
     study = secure_study(aggregation__min_sites=1)
     made = powers(2, study)
     member = made.member("a")
-    assert member.min_sites == 1
+    assert member.policy.min_sites == 1
+    assert member.min_sites == 3
     said, state = answer(JoinRequest(Heading("", study.digest, 0)), SiteState(), made.sites["a"])
     assert isinstance(said, Joined)
-    roll = (said, roster.joined("b", said.heading, bytes(32), made.signing("b")))
+    roll = (said, roster.joined("b", said.heading, bytes(32), (1, False), made.signing("b")))
     run = roster.run_id(study.digest, roll, made.identities)
     reply, _ = answer(KeysRequest(Heading(run, study.digest, 1), roll), state, made.sites["a"])
     assert isinstance(reply, Refused)
@@ -136,7 +143,7 @@ def test_two_sites_are_no_run_whatever_their_policies_say() -> None:
 def test_a_run_of_a_hundred_and_one_is_refused() -> None:
     said = TALK.request("joined").roll
     signing = SigningKey(bytes(32))
-    many = [roster.joined(f"site {number}", said[0].heading, bytes(32), signing) for number in range(96)]
+    many = [roster.joined(f"site {number}", said[0].heading, bytes(32), (3, False), signing) for number in range(96)]
     request = replace(TALK.request("joined"), roll=(*said, *many))
     assert "too-many-members" == code_of(request, TALK.before("joined"), TALK.request("joined"))
 
@@ -150,13 +157,26 @@ def test_fewer_holders_than_the_studys_threshold_are_refused() -> None:
     assert "bad-threshold" == code_of(request, asked.before, asked.request, made.sites["b"])
 
 
-def test_a_policys_min_sites_holds_whatever_the_study_says() -> None:
-    careful = replace(SITE, member=replace(SITE.member, policy=Policy(min_sites=5)))
-    good = TALK.request("contributed")
-    request = replace(good, survivors=bad.without(good.survivors, "a"), dropped=("a",))
-    assert "below-threshold" == code_of(request, TALK.before("contributed"), good, careful)
-    reply, _ = answer(request, TALK.before("contributed"), SITE)
-    assert isinstance(reply, Revealed)
+def test_the_strictest_hospitals_min_sites_bind_every_site_of_the_run() -> None:
+    """Four of five could remove the masks of a's words without asking a, if its rule were its own business."""
+    made = powers(5)
+    strict = replace(made.sites["a"], member=replace(made.member("a"), policy=Policy(min_sites=5)))
+    made.local.sites["a"] = made.sites["a"] = strict
+    recording = recorded(made)
+    assert {state.secure.min_sites for state in made.local.states.values()} <= {3, 5}
+    asked = recording.at("reveal", 1, "b")
+    assert isinstance(asked.request, RevealRequest)
+    assert asked.before.secure.min_sites == 5
+    request = replace(asked.request, survivors=bad.without(asked.request.survivors, "e"), dropped=("e",))
+    assert "below-threshold" == code_of(request, asked.before, asked.request, made.sites["b"])
+
+
+def test_exact_sums_lose_a_site_only_if_every_hospital_of_the_run_allows_it() -> None:
+    made = powers(5, secure_study(simulation__contributors_may_shrink=True), exact=True)
+    strict = replace(made.sites["e"], member=replace(made.member("e"), policy=Policy(shrinking=False)))
+    made.local.sites["e"] = made.sites["e"] = strict
+    with pytest.raises(RunAbandoned, match="contributors-changed"):
+        made.run(LossyTransport(made.local, [Loss("e", 2, "contribute")]))
 
 
 def test_a_site_that_said_nothing_has_no_nonce_in_any_run() -> None:

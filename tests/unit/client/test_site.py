@@ -11,10 +11,13 @@ import pytest
 
 from client.site import Site, SiteState, answer
 from server.strategies import server_optimizer
+from server.training import Progress, run_study
 from shared.messages import Contributed, ContributeRequest, Heading, Refused
+from shared.methods.combinators import InTurn
 from shared.plan import plan_of
-from simulations.local import local_sites
+from simulations.local import LocalTransport, local_sites
 from tests.builders import examples_of, random_consortium, site_of, table_study, ticking
+from tests.secure import RecordingTransport
 
 STUDY = table_study()
 PLAN = plan_of(STUDY, server_optimizer(STUDY))
@@ -78,6 +81,8 @@ def test_an_error_inside_a_method_lets_no_patient_text_out(caplog: pytest.LogCap
     message = "patient Alice Example 123-45-6789"
 
     class Leaky:
+        settled = PLAN.settled
+
         def asks(self, _state: object) -> object:
             raise RuntimeError(message)
 
@@ -91,6 +96,8 @@ def test_an_error_inside_a_method_lets_no_patient_text_out(caplog: pytest.LogCap
 
 class Counting:
     """A method that remembers how often it was counted."""
+
+    settled = PLAN.settled
 
     def asks(self, state: object) -> object:
         return PLAN.asks(PLAN.start())
@@ -115,3 +122,84 @@ def test_another_run_starts_without_memory() -> None:
     _, state = answer(request(), SiteState(), site_with(Counting()))
     _, state = answer(request(run="other", counted=1), state, site_with(Counting()))
     assert state.memory == {}
+
+
+# What a cheating aggregator asks of one site under secure aggregation
+
+SECURE = table_study(aggregation__secure=True, aggregation__min_sites=3, method__rounds=3)
+
+
+def asked(round_number: int, **changes: Any) -> tuple[Site, ContributeRequest, SiteState]:
+    """Return site a of three, what it is asked in a round of an honest run, and where it stands then.
+
+    changes: of the state that is broadcast, by name with ``__`` for ``/``.
+    """
+    consortium = random_consortium(SECURE, {"a": 10, "b": 10, "c": 10})
+    plan = plan_of(SECURE, server_optimizer(SECURE))
+    sites = local_sites(SECURE, plan, consortium.data)
+    local = LocalTransport(sites)
+    recording = RecordingTransport(local, local.states)
+    identities = {name: site.member.signing.public for name, site in sites.items()}
+    run_study(SECURE, plan, identities, recording, Progress("", plan.start()), ticking())
+    found = recording.at("contribute", round_number, "a")
+    assert isinstance(found.request, ContributeRequest)
+    state = {**found.request.state, **{name.replace("__", "/"): value for name, value in changes.items()}}
+    return sites["a"], dataclasses.replace(found.request, state=state), found.before
+
+
+def refused_with(site: Site, question: ContributeRequest, before: SiteState) -> tuple[str, SiteState]:
+    reply, after = answer(question, before, site)
+    assert isinstance(reply, Refused), reply
+    return reply.code, after
+
+
+def test_a_preparation_that_no_sums_give_is_refused_before_data_are_read() -> None:
+    """Scales of 1e-9 and weights of norm 1 would make one patient's value the largest of all."""
+    table = np.array([[0.0, 1e-9, 0.0], [0.0, 1e-9, 0.0]])
+    site, question, before = asked(2, prepare__table=table)
+    assert ("bad-preparation", before) == refused_with(site, question, before)
+
+
+def test_a_preparation_stays_as_it_was_when_training_began() -> None:
+    site, question, before = asked(3)
+    table = question.state["prepare/table"].copy()
+    table[0, 0] += 1e-3
+    changed = dataclasses.replace(question, state={**question.state, "prepare/table": table})
+    assert ("settled-changed", before) == refused_with(site, changed, before)
+
+
+def test_preparation_is_not_asked_again_after_training_began() -> None:
+    site, question, before = asked(3)
+    again = dataclasses.replace(question, state={"stage": np.array(0), "prepare/rounds": np.array(0), "x": np.zeros(1)})
+    assert ("settled-changed", before) == refused_with(site, again, before)
+
+
+def test_weights_of_another_type_cannot_hide_their_norm() -> None:
+    """In 64-bit integers the square of 2**32 is 0."""
+    site, question, before = asked(2, train__weights__coef=np.full((1, 2), 2**32))
+    assert ("state-out-of-bounds", before) == refused_with(site, question, before)
+
+
+def test_a_refusal_that_may_depend_on_patients_uses_up_the_round() -> None:
+    """Asked again with other states, refusals of one hospital told a patient's value bit by bit."""
+    site, question, before = asked(2)
+    loud = dataclasses.replace(site, method=Loud(site.method))  # type: ignore[arg-type]
+    code, after = refused_with(loud, question, before)
+    assert code == "beyond-bound"
+    assert "round-went-back" == refused_with(site, question, after)[0]
+    other = dataclasses.replace(question, state={**question.state, "train/weights/intercept": np.ones(1)})
+    assert "round-went-back" == refused_with(site, other, after)[0]
+    later = dataclasses.replace(question, heading=dataclasses.replace(question.heading, round=3))
+    assert "state-answered" == refused_with(site, later, after)[0]
+    assert (None, None, None) == (after.secure.keys, after.secure.sharing, after.secure.masked)
+
+
+class Loud:
+    """The method, with contributions that are too large."""
+
+    def __init__(self, inner: InTurn) -> None:
+        self.asks, self.settled, self._inner = inner.asks, inner.settled, inner
+
+    def contribute(self, state, examples, memory, randomness):  # type: ignore[no-untyped-def]
+        contribution, kept = self._inner.contribute(state, examples, memory, randomness)
+        return dataclasses.replace(contribution, weight=1e30), kept

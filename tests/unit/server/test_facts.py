@@ -101,19 +101,3 @@ def test_a_hospital_that_is_in_no_sum_is_not_in_some() -> None:
 )
 def test_no_sum_is_over_fewer_than_the_sites_allow(aggregation: dict[str, int], fewest: int) -> None:
     assert facts.fewest_allowed(masked_outcome(**aggregation)) == fewest
-
-
-@pytest.mark.parametrize(
-    ("sites", "threshold", "text"),
-    [
-        (4, None, "fewer than a third of a round's hospitals side with it"),
-        (4, 4, "fewer than a third of a round's hospitals side with it"),
-        (9, 5, "no hospital sides with it"),
-        (10, 6, "no more than 1 hospital of a round side with it"),
-    ],
-)
-def test_a_lower_threshold_bears_fewer_colluding_hospitals(sites: int, threshold: int | None, text: str) -> None:
-    """Fewer than 2t - n: one of 9 with t = 5, two of 10 with t = 6."""
-    outcome = masked_outcome() if threshold is None else masked_outcome(threshold=threshold)
-    hospitals = tuple(dataclasses.replace(outcome.sites[0], name=f"h{number}") for number in range(sites))
-    assert facts.collusion(dataclasses.replace(outcome, sites=hospitals)) == text

@@ -120,11 +120,13 @@ def test_what_has_not_32_bytes_is_no_public_key(size: int) -> None:
 
 
 @pytest.mark.parametrize("other", [9 + 2**255, 9 + PRIME, 9 + PRIME + 2**255], ids=["high bit", "prime", "both"])
-def test_another_spelling_of_a_point_of_large_order_is_the_same_point(other: int) -> None:
-    """RFC 7748, section 5: such values are accepted, and processed as if they had been reduced."""
+def test_another_spelling_of_a_point_is_refused_though_it_is_the_same_point(other: int) -> None:
+    """RFC 7748, section 5, processes such values as if they had been reduced: two keys would be one point."""
     public = other.to_bytes(32, "little")
-    keys.check_point(public, "a")
     assert ExchangeKey(A).public == ExchangeKey(A).agree(public, "a")
+    with pytest.raises(ProtocolError) as refused:
+        keys.check_point(public, "a")
+    assert refused.value.code == "bad-key"
 
 
 SIGNED = SigningKey(A).sign(b"said")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -39,9 +38,11 @@ def signed(said: Keys, **changes: Any) -> Keys:
 
 
 def joined(name: str, nonce: bytes = A, heading: Heading = BEFORE) -> Joined:
-    return roster.joined(name, heading, nonce, SIGNING[name])
+    return roster.joined(name, heading, nonce, RULES, SIGNING[name])
 
 
+RULES = (3, False)
+"""``min_sites`` and ``shrinking``."""
 KEYS = tuple(map(keys_of, "abc"))
 ROLL = tuple(joined(name, bytes([number]) * 32) for number, name in enumerate("abc", start=17))
 RECEIPT = roster.receipt_of("a", WHERE, A, B, SIGNING["a"])
@@ -73,14 +74,20 @@ def test_the_aggregator_and_fewer_than_a_third_cannot_ask_for_both_secrets_of_a_
     assert 2 * roster.default_threshold(holders) > holders + colluding
 
 
-@pytest.mark.parametrize("stated", [3, 4, 5])
-def test_a_study_states_a_threshold_above_half(stated: int) -> None:
-    assert stated == roster.threshold_of(5, stated)
+@pytest.mark.parametrize(("holders", "lowest"), [(3, 2), (4, 3), (5, 4), (6, 4), (9, 6), (10, 7), (12, 8), (100, 67)])
+def test_a_study_states_a_threshold_that_bears_fewer_than_a_third_colluding(holders: int, lowest: int) -> None:
+    assert lowest == roster.threshold_of(holders, lowest)
+    assert holders == roster.threshold_of(holders, holders)
+    assert "bad-threshold" == code(roster.threshold_of, holders, lowest - 1)
+    assert "bad-threshold" == code(roster.threshold_of, holders, holders + 1)
 
 
-@pytest.mark.parametrize(("holders", "stated"), [(5, 2), (4, 2), (5, 6), (5, 0), (5, -1)])
-def test_a_threshold_of_half_or_less_or_more_than_all_is_refused(holders: int, stated: int) -> None:
-    assert "bad-threshold" == code(roster.threshold_of, holders, stated)
+@pytest.mark.parametrize("holders", range(3, 101))
+def test_the_lowest_threshold_is_the_least_that_is_sound(holders: int) -> None:
+    colluding = -(-holders // 3) - 1
+    lowest = roster.lowest_threshold(holders)
+    assert 2 * (lowest - 1) <= holders + colluding < 2 * lowest
+    assert lowest <= roster.default_threshold(holders)
 
 
 @pytest.mark.parametrize(("count", "min_sites"), [(3, 1), (3, 3), (100, 3), (5, 5)])
@@ -106,7 +113,7 @@ def test_a_site_that_is_named_twice_does_not_count_as_two() -> None:
 
 
 def test_a_site_says_with_a_signature_that_it_takes_part() -> None:
-    said = roster.joined("a", WHERE, A, SIGNING["a"])
+    said = roster.joined("a", WHERE, A, RULES, SIGNING["a"])
     assert ours("signed_join") == said.signature
     roster.check_joined(said, PINNED)
 
@@ -119,6 +126,8 @@ def test_a_site_says_with_a_signature_that_it_takes_part() -> None:
         pytest.param("bad-nonce", joined("a", A + A), id="a long nonce"),
         pytest.param("bad-signature", replace(joined("a"), nonce=B), id="another nonce"),
         pytest.param("bad-signature", replace(joined("a"), heading=WHERE), id="another run"),
+        pytest.param("bad-signature", replace(joined("a"), min_sites=2), id="fewer sites"),
+        pytest.param("bad-signature", replace(joined("a"), shrinking=True), id="shrinking allowed"),
         pytest.param("bad-signature", replace(joined("a"), site="b"), id="another site's"),
     ],
 )
@@ -128,7 +137,7 @@ def test_who_joins_must_be_who_it_says(expected: str, said: Joined) -> None:
 
 
 def test_a_runs_id_never_changes() -> None:
-    members = tuple((said.site, PINNED[said.site], said.nonce) for said in ROLL)
+    members = tuple((said.site, PINNED[said.site], said.nonce, 3, 0) for said in ROLL)
     again = independent.digest("run", members, heading=("", HEADING[1], 0, 1))
     assert again == ours("run_id") == bytes.fromhex(roster.run_id(HEADING[1], ROLL, PINNED))
 
@@ -137,22 +146,34 @@ def test_a_runs_id_does_not_depend_on_who_joined_first() -> None:
     assert roster.run_id(HEADING[1], ROLL, PINNED) == roster.run_id(HEADING[1], ROLL[::-1], PINNED)
 
 
-def test_every_members_nonce_identity_and_presence_make_another_run() -> None:
+def test_every_members_nonce_identity_rules_and_presence_make_another_run() -> None:
     renewed = {**PINNED, "c": SIGNING["d"].public}
-    other_c = replace(ROLL[2], signature=SIGNING["d"].sign(statement("join", BEFORE, "c", ROLL[2].nonce)))
+    other_c = replace(ROLL[2], signature=SIGNING["d"].sign(statement("join", BEFORE, "c", ROLL[2].nonce, *RULES)))
     ids = [
         roster.run_id(HEADING[1], ROLL, PINNED),
         roster.run_id(HEADING[1], (*ROLL[:2], joined("c", A)), PINNED),
         roster.run_id(HEADING[1], (*ROLL[:2], other_c), renewed),
         roster.run_id(HEADING[1], ROLL[:2], PINNED),
+        roster.run_id(
+            HEADING[1], (*ROLL[:2], roster.joined("c", BEFORE, ROLL[2].nonce, (4, False), SIGNING["c"])), PINNED
+        ),
+        roster.run_id(
+            HEADING[1], (*ROLL[:2], roster.joined("c", BEFORE, ROLL[2].nonce, (3, True), SIGNING["c"])), PINNED
+        ),
     ]
-    assert 4 == len(set(ids))
+    assert 6 == len(set(ids))
 
 
 def test_a_member_of_another_study_or_twice_the_same_makes_no_run() -> None:
     other = joined("c", A, Heading("", "other", 0))
     assert "another-study" == code(roster.run_id, HEADING[1], (*ROLL[:2], other), PINNED)
     assert "repeated-member" == code(roster.run_id, HEADING[1], (*ROLL, joined("c", A)), PINNED)
+
+
+def test_one_identity_under_two_names_is_one_member() -> None:
+    twice = {**PINNED, "c": PINNED["b"]}
+    said = roster.joined("c", BEFORE, A, RULES, SIGNING["b"])
+    assert "repeated-member" == code(roster.run_id, HEADING[1], (*ROLL[:2], said), twice)
 
 
 def test_a_site_announces_its_keys_with_a_signature() -> None:
@@ -267,9 +288,3 @@ def test_a_site_signs_a_receipt_of_what_it_masked_with_and_trained_on() -> None:
 )
 def test_a_receipt_for_anything_else_is_refused(expected: str, receipt: Receipt) -> None:
     assert expected == code(roster.check_receipt, receipt, RECEIPT, PINNED)
-
-
-def test_a_request_is_known_again_by_all_its_fields() -> None:
-    assert hashlib.sha256(independent.encoded(("a", b"\x01"))).digest() == roster.fingerprint("a", b"\x01")
-    assert ours("fingerprint") == roster.fingerprint("a", b"\x01")
-    assert 4 == len({roster.fingerprint(*fields) for fields in (("ab",), ("a", "b"), (b"ab",), ("b", "a"))})

@@ -157,3 +157,9 @@ def test_what_is_no_number_of_the_field_is_no_share(data: bytes) -> None:
     with pytest.raises(ProtocolError) as refused:
         shares.from_bytes(data, "a")
     assert "bad-share" == refused.value.code
+
+
+@pytest.mark.parametrize("points", [(1, 1, 2), (0, 1, 2), (1, shares.PRIME + 1)])
+def test_a_point_twice_or_at_the_secret_has_no_weight(points: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="distinct and not 0"):
+        shares.weights(points)

@@ -65,7 +65,10 @@ def test_two_encodings_are_equal_only_if_the_fields_are(one: Any, other: Any) ->
     assert (one == other) == (encode(one) == encode(other))
 
 
-@pytest.mark.parametrize("field", [None, 1.5, -1, 2**64, "\ud800", np.int64(3), np.zeros(2), ("a", None)])
+@pytest.mark.parametrize(
+    "field",
+    [None, 1.5, -1, 2**64, "\ud800", np.int64(3), np.zeros(2), ("a", None), {"a": 1}, {"a"}, bytearray(b"ab"), ["a"]],
+)
 def test_what_has_no_encoding_is_an_error(field: Any) -> None:
     with pytest.raises((TypeError, OverflowError, UnicodeEncodeError)):
         encode(field)
