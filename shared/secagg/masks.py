@@ -1,7 +1,10 @@
 """Masks: AES-256-CTR keystreams added to words, modulo the word size, in place.
 
-The keystream of a key is AES-256 in counter mode (NIST SP 800-38A, section 6.5) from the counter zero, read as
-little-endian words. A key serves one mask, so the counter may start at zero. Bonawitz et al. 2017 (doi
+The keystream of a key is AES-256 in counter mode (NIST SP 800-38A, section 6.5), read as little-endian words. Its
+counter blocks are those of GCM (NIST SP 800-38D, section 7.1): the number of a segment of 4 MiB in 12 bytes, then a
+counter of 4 bytes from 2. What GCM makes of zeros is this stream, and where a processor has vector instructions for it,
+OpenSSL makes it two and a half times as fast as in its counter mode. A key serves one mask, so both may start anew with
+it; GCM's tag is never made. Bonawitz et al. 2017 (doi
 10.1145/3133956.3133982), section 4: a site adds PRG(own), PRG(pair) for each site whose name comes later, and subtracts
 PRG(pair) for each whose name comes earlier.
 
@@ -22,7 +25,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from shared.fixedpoint import Words
 
 _BLOCK = 16
-_CHUNK = 128 * 1024
+_IV_BYTES = 12
+_SEGMENT = 4 * 1024 * 1024
+"""Bytes of a stream under one number: where threads may divide the work."""
+_CHUNK = 256 * 1024
 """Bytes of one stream at a time: words, keystream and zeros stay in a core's second-level cache."""
 _ZEROS = bytes(_CHUNK)
 _WORTH_A_THREAD = 16 * 1024 * 1024
@@ -40,21 +46,20 @@ def apply(words: Words, plus: Sequence[bytes], minus: Sequence[bytes], threads: 
         raise ValueError(f"expected a contiguous vector of uint32 or uint64. Received: {words.dtype}, {words.shape}")
     work = words.nbytes * (len(plus) + len(minus))
     threads = max(1, min(threads or _processors(), work // _WORTH_A_THREAD))
+    step = _SEGMENT // words.itemsize
+    segments = [(number, words[start : start + step]) for number, start in enumerate(range(0, len(words), step))]
     if threads == 1:
-        _apply(words, plus, minus, 0)
+        for number, segment in segments:
+            _apply(segment, plus, minus, number)
         return
-    blocks = -(-words.nbytes // (_BLOCK * threads))
-    step = blocks * _BLOCK // words.itemsize
     with ThreadPoolExecutor(threads) as pool:
-        parts = [(words[start : start + step], start * words.itemsize) for start in range(0, len(words), step)]
-        list(pool.map(lambda part: _apply(part[0], plus, minus, part[1]), parts))
+        list(pool.map(lambda part: _apply(part[1], plus, minus, part[0]), segments))
 
 
-def _apply(words: Words, plus: Sequence[bytes], minus: Sequence[bytes], offset: int) -> None:
-    """Apply the streams from ``offset`` bytes on, a multiple of the block size."""
-    counter = (offset // _BLOCK).to_bytes(_BLOCK, "big")
-    streams: list[tuple[np.ufunc, Any]] = [(np.add, _stream(key, counter)) for key in plus]
-    streams += [(np.subtract, _stream(key, counter)) for key in minus]
+def _apply(words: Words, plus: Sequence[bytes], minus: Sequence[bytes], segment: int) -> None:
+    """Apply one segment of the streams to its words."""
+    streams: list[tuple[np.ufunc, Any]] = [(np.add, _stream(key, segment)) for key in plus]
+    streams += [(np.subtract, _stream(key, segment)) for key in minus]
     buffer = bytearray(_CHUNK + _BLOCK - 1)
     step = _CHUNK // words.itemsize
     keystream = np.frombuffer(buffer, dtype=words.dtype.newbyteorder("<"), count=step)
@@ -66,8 +71,8 @@ def _apply(words: Words, plus: Sequence[bytes], minus: Sequence[bytes], offset: 
             combine(chunk, keystream[: len(chunk)], out=chunk)
 
 
-def _stream(key: bytes, counter: bytes) -> Any:
-    return Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor()
+def _stream(key: bytes, segment: int) -> Any:
+    return Cipher(algorithms.AES256(key), modes.GCM(segment.to_bytes(_IV_BYTES, "big"))).encryptor()
 
 
 def _processors() -> int:

@@ -58,7 +58,9 @@ def test_marks_lie_on_the_scale_between_its_ticks() -> None:
     assert table.reference == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (1.0, 1.0), (-3.0, 250.0), (1e-9, 2e-9), (12345.0, 12346.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.0), (1.0, 1.0), (-3.0, 250.0), (1e-9, 2e-9), (12345.0, 12346.0), (0.0, 0.95)]
+)
 def test_every_scale_holds_its_values_and_has_a_few_ticks(low: float, high: float) -> None:
     start, end, ticks = tables._scale(low, high)
     assert start <= low + 1e-12

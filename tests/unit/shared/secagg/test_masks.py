@@ -1,4 +1,4 @@
-"""Masks are AES-256-CTR keystreams: they cancel in pairs, and masked words cannot be told from random ones."""
+"""Masks are keystreams of AES-256 in counter mode: they cancel in pairs, and masked words look like random ones."""
 
 from __future__ import annotations
 
@@ -23,28 +23,39 @@ A, B, C = (bytes([number]) * 32 for number in (1, 2, 3))
 SIZES = pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
 
 
+SEGMENT = 2**22
+"""Bytes of a stream under one number."""
+
+
 def keystream(key: bytes, words: int, dtype: Any) -> NDArray[Any]:
     """Return a keystream made block by block, without counter mode."""
     itemsize = np.dtype(dtype).itemsize
-    counters = b"".join(number.to_bytes(16, "big") for number in range(-(-words * itemsize // 16)))
+    blocks = -(-words * itemsize // 16)
+    counters = b"".join(
+        segment.to_bytes(12, "big") + (number + 2).to_bytes(4, "big")
+        for segment in range(-(-blocks * 16 // SEGMENT))
+        for number in range(min(SEGMENT // 16, blocks - segment * (SEGMENT // 16)))
+    )
     stream = Cipher(algorithms.AES256(key), modes.ECB()).encryptor().update(counters)
     return np.frombuffer(stream[: words * itemsize], dtype=np.dtype(dtype).newbyteorder("<")).astype(dtype)
 
 
-def test_a_keystream_is_that_of_nist_sp_800_38a() -> None:
+def test_a_keystream_is_that_of_counter_mode_which_is_that_of_nist_sp_800_38a() -> None:
     (case,) = cases("aes_256_ctr")
-    words = np.zeros(len(case["plain"]) // 8, dtype=np.uint64)
-    masks._apply(words, [case["key"]], [], 16 * int.from_bytes(case["counter"], "big"))
-    stream = words.astype("<u8").tobytes()
-    assert case["cipher"] == bytes(one ^ other for one, other in zip(case["plain"], stream, strict=True))
+    known = Cipher(algorithms.AES256(case["key"]), modes.CTR(case["counter"])).encryptor().update(case["plain"])
+    assert case["cipher"] == known
+    words = np.zeros(1000, dtype=np.uint32)
+    masks.apply(words, [A], [])
+    counted = Cipher(algorithms.AES256(A), modes.CTR(bytes(15) + b"\x02")).encryptor().update(bytes(4000))
+    assert counted == words.astype("<u4").tobytes()
 
 
 @SIZES
-def test_the_counter_of_a_mask_starts_at_zero(dtype: Any) -> None:
-    (case,) = cases("aes_256_of_counters")
-    words = np.zeros(len(case["blocks"]) // np.dtype(dtype).itemsize, dtype=dtype)
-    masks.apply(words, [case["key"]], [])
-    assert case["blocks"] == words.astype(words.dtype.newbyteorder("<")).tobytes()
+def test_a_keystream_is_what_gcm_makes_of_zeros(dtype: Any) -> None:
+    """Test case 14 of McGrew and Viega, "The Galois/Counter Mode of Operation"."""
+    words = np.zeros(16 // np.dtype(dtype).itemsize, dtype=dtype)
+    masks.apply(words, [bytes(32)], [])
+    assert bytes.fromhex("cea7403d4d606b6e074ec5d3baf39d18") == words.astype(words.dtype.newbyteorder("<")).tobytes()
 
 
 @SIZES
@@ -87,7 +98,7 @@ def test_the_pair_masks_of_all_sites_cancel(dtype: Any) -> None:
 
 @SIZES
 @pytest.mark.parametrize("threads", [2, 3, 7, None])
-@pytest.mark.parametrize("count", [64, 1003])
+@pytest.mark.parametrize("count", [64, SEGMENT + 1003])
 def test_the_number_of_threads_makes_no_difference(
     monkeypatch: pytest.MonkeyPatch, dtype: Any, threads: int | None, count: int
 ) -> None:
@@ -95,7 +106,7 @@ def test_the_number_of_threads_makes_no_difference(
     masks.apply(expected, [A, B], [C], threads=1)
     monkeypatch.setattr(masks, "_WORTH_A_THREAD", 16)
     masks.apply(words, [A, B], [C], threads)
-    assert expected.tolist() == words.tolist()
+    assert np.array_equal(expected, words)
 
 
 @SIZES
@@ -109,8 +120,9 @@ def test_the_size_of_a_chunk_makes_no_difference(monkeypatch: pytest.MonkeyPatch
 
 
 @SIZES
-def test_a_mask_goes_on_beyond_its_first_chunk(dtype: Any) -> None:
-    words = np.zeros(masks._CHUNK // 2 + 5, dtype=dtype)
+@pytest.mark.parametrize("bytes_before", [2**17, SEGMENT])
+def test_a_mask_goes_on_beyond_its_first_chunk_and_segment(dtype: Any, bytes_before: int) -> None:
+    words = np.zeros(bytes_before // np.dtype(dtype).itemsize + 5, dtype=dtype)
     masks.apply(words, [A], [])
     assert np.array_equal(keystream(A, len(words), dtype), words)
 
