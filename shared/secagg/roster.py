@@ -46,7 +46,9 @@ def threshold_of(holders: int, stated: int | None) -> int:
     lowest = lowest_threshold(holders)
     if not lowest <= threshold <= holders:
         raise ProtocolError(
-            "bad-threshold", f"expected {lowest} to {holders} for {holders} sites. Received: {threshold}"
+            "bad-threshold",
+            f"expected {lowest} to {holders} for {holders} sites, so that masks hold while fewer than a third collude."
+            f" Received: {threshold}",
         )
     return threshold
 
