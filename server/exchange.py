@@ -61,8 +61,16 @@ class Port:
             if reply is None:
                 missing.setdefault(site, arrival.lost)
                 continue
-            self.tally.bytes_up += payload_bytes(reply)
-            if not self._is_answer(reply, site, requests, kind):
+            try:
+                self.tally.bytes_up += payload_bytes(reply)
+                fits = self._is_answer(reply, site, requests, kind)
+            except Exception as error:
+                # Nothing that a site sends may end the others' run.
+                _log_malformed(site, error)
+                if site not in answered:
+                    missing.setdefault(site, "malformed")
+                continue
+            if not fits:
                 self.tally.noted.setdefault(site, "stale-reply")
             elif site in answered:
                 self.tally.noted[site] = "replied-twice"
@@ -93,4 +101,12 @@ def _code(reply: Reply, site: str, take: Callable[[R], None]) -> str:
     except ProtocolError as error:
         log.warning("site=%s ignored=%s", site, error)
         return error.code
+    except Exception as error:
+        _log_malformed(site, error)
+        return "malformed"
     return ""
+
+
+def _log_malformed(site: str, error: Exception) -> None:
+    """Log the kind of an error alone: its text may quote what was sent."""
+    log.warning("site=%s malformed=%s", site, type(error).__name__)

@@ -25,7 +25,7 @@ from shared.errors import CheckpointError
 from shared.messages import Keys, Receipt
 
 FILE = "round.npz"
-_FORMAT = 1
+_FORMAT = 2
 _ENTRY, _WORDS = "entry.json", "words"
 _DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 
@@ -37,6 +37,7 @@ class _Entry:
     format: int
     session: Session
     ready: Ready | None
+    asked: bool
     receipts: tuple[Receipt, ...] | None
     next_keys: tuple[Keys, ...]
 
@@ -51,6 +52,7 @@ def write(folder: Path, secured: Secured) -> None:
         _FORMAT,
         secured.session,
         secured.ready,
+        secured.asked,
         total.receipts if total else None,
         total.next_keys if total else (),
     )
@@ -81,4 +83,4 @@ def read(folder: Path) -> Secured | None:
     total = None
     if entry.ready is not None and entry.receipts is not None:
         total = MaskedTotal(entry.ready, words, entry.receipts, entry.next_keys)
-    return Secured(entry.session, entry.ready, total)
+    return Secured(entry.session, entry.ready, entry.asked, total)

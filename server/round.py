@@ -7,7 +7,7 @@ reveal, removes the masks from their sum (``server/secagg.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -92,16 +92,18 @@ def _masked_total(question: Question, port: Port, secured: Secured, journal: Cal
     """Ask for masked contributions, and add them."""
     ready = secured.ready
     # Shares came with the last reveal, unless somebody was away: then everybody is asked for keys and shares anew.
-    if ready is None or set(ready.sealed) != set(question.counted):
+    # Once contributions were asked for, that may not be: a site answers a round once.
+    if ready is None or not (secured.asked or set(ready.sealed) == set(question.counted)):
         attempt = 1 if ready is None else 2
         ready = secagg.set_up(
             secured.session, replace(question.heading, attempt=attempt), tuple(question.counted), port
         )
-    secured = replace(secured, ready=ready)
+    secured = replace(secured, ready=ready, asked=True)
     journal(secured)
     sum_ = _contribute(question, ready.roster.heading, tuple(sorted(ready.sealed)), port, ready, secured.session)
-    if len(sum_.contributors) < ready.roster.threshold:
-        raise RunAbandoned(_abandoned(question, len(sum_.contributors), ready.roster.threshold, port))
+    fewest = max(ready.roster.threshold, secured.session.min_sites)
+    if len(sum_.contributors) < fewest:
+        raise RunAbandoned(_abandoned(question, len(sum_.contributors), fewest, port))
     total = MaskedTotal(ready, sum_.words, tuple(sum_.receipts), tuple(sum_.next_keys))
     secured = replace(secured, total=total)
     journal(secured)
@@ -182,7 +184,12 @@ def _outcome(
 ) -> RoundOutcome:
     if len(contributors) < question.min_sites:
         raise RunAbandoned(_abandoned(question, len(contributors), question.min_sites, port))
-    arrays = layout.from_vector(question.plan.entries, fixedpoint.decode(question.plan, sum_.words))
+    vector = fixedpoint.decode(question.plan, sum_.words)
+    try:
+        fixedpoint.check_sum(question.plan, vector, len(contributors))
+    except ProtocolError as error:
+        raise RunAbandoned(wrong_sum(question.heading.round, contributors, error.hint)) from None
+    arrays = layout.from_vector(question.plan.entries, vector)
     return RoundOutcome(
         total=Total(arrays, float(arrays.pop("weight")), len(contributors)),
         contributors=tuple(site for site in question.counted if site in contributors),
@@ -190,6 +197,14 @@ def _outcome(
             site: port.tally.dropped.get(site, "no-reply") for site in question.counted if site not in contributors
         },
         secured=secured,
+    )
+
+
+def wrong_sum(round_number: int, contributors: Collection[str], hint: str) -> str:
+    """Return that a sum cannot be one, and whose it is: masks hide which of them is faulty."""
+    return (
+        f"exchange {round_number}: {hint}. One of those in the sum ({', '.join(sorted(contributors))}) sent what its"
+        " method does not compute."
     )
 
 

@@ -87,9 +87,11 @@ class Secured:
     """Where secure aggregation stands between two exchanges; all that a restarted aggregator needs to go on.
 
     ready: the round to come, or the one in progress; None before the first.
+    asked: whether contributions to ``ready`` were asked for: from then on nobody else may be in that round.
     total: of the round in progress, once its contributors are decided.
     """
 
     session: Session
     ready: Ready | None = None
+    asked: bool = False
     total: MaskedTotal | None = None

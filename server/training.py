@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from server import secagg
 from server.exchange import Port
 from server.outcome import RoundRecord
-from server.round import Question, RoundOutcome, run_round
+from server.round import Question, RoundOutcome, run_round, wrong_sum
 from server.secagg_state import Secured
 from server.transport import Transport
-from shared.errors import RunAbandoned
+from shared.errors import ProtocolError, RunAbandoned
 from shared.examples import Arrays
 from shared.messages import Heading
 from shared.methods.combinators import InTurn
@@ -98,7 +98,7 @@ def _advice(reasons: str) -> str:
         return kept
     return (
         "The hospitals refuse because an exact method keeps the hospitals of its first sum: a lost one's part could be"
-        f" found by subtraction. {kept} Or start a new run without the lost one, or let every hospital's policy allow"
+        f" found by subtraction. {kept} To go on without it, every hospital must approve a new run, or its policy allow"
         " shrinking (in a simulation: [simulation] contributors_may_shrink = true)."
     )
 
@@ -125,7 +125,12 @@ def _advance(
     )
     outcome = run_round(question, port, secured, observers.journal)
     stage = plan.stage(progress.state)
-    state, measurements = plan.advance(progress.state, outcome.total)
+    try:
+        state, measurements = plan.advance(progress.state, outcome.total)
+    except (ArithmeticError, ValueError, IndexError, ProtocolError):
+        # Sums of rows that cannot be, such as a weight of nothing.
+        hint = f"the {stage} stage cannot go on from these sums"
+        raise RunAbandoned(wrong_sum(question.heading.round, outcome.contributors, hint)) from None
     record = RoundRecord(
         stage=stage,
         round=1 + sum(record.stage == stage for record in progress.history),

@@ -116,6 +116,7 @@ CODE_MEANINGS: dict[str, str] = {
     "settled-changed": "the hospital refused: a finished stage, such as the preparation, was not as before",
     "bad-preparation": "the hospital refused: scales and means that no sums over the declared ranges give",
     "malformed": "the answer could not be read",
+    "not-a-sum": "the sum was larger than so many contributions can make it",
     "nothing-to-reveal": "the hospital refused to remove masks: it was not part of this sum",
     "already-revealed": "the hospital refused to remove the masks of one round twice",
     "lists-overlap": "the hospital refused: a hospital was listed as counted and as lost",

@@ -145,6 +145,17 @@ def decode(plan: WordPlan, words: Words) -> NDArray[np.float64]:
     return vector
 
 
+def check_sum(plan: WordPlan, vector: NDArray[np.float64], contributors: int) -> None:
+    """Raise ProtocolError ``not-a-sum``, naming the entry, if no so many contributions add up to a decoded vector.
+
+    Words that are no encoding of values within their bounds are found by this, not those of wrong values within them.
+    """
+    for entry, scale, place in plan.parts():
+        most = contributors * math.ceil(entry.bound * scale) / scale
+        if np.abs(vector[place]).max(initial=0.0) > most:
+            raise ProtocolError("not-a-sum", f"{entry.name} exceeds what {contributors} contributions can add up to")
+
+
 def check_words(plan: WordPlan, words: NDArray[np.generic]) -> None:
     """Raise ProtocolError unless ``words`` has the type and the shape that the plan says."""
     if words.dtype != plan.dtype:

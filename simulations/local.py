@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from client.contributors import Sums
 from client.data.base import RawData
 from client.data.split import SiteData, site_data
 from client.policy import simulated
@@ -33,12 +34,13 @@ from simulations import faults
 class LocalTransport:
     """Calls each site's steps directly, one site after the other, in the cohort's order.
 
-    sites: each simulated hospital, by name; it remembers nothing of earlier runs.
+    sites: each simulated hospital, by name.
+    sums: what they remember of earlier sums over their patients.
     """
 
-    def __init__(self, sites: Mapping[str, Site]) -> None:
+    def __init__(self, sites: Mapping[str, Site], sums: Sums | None = None) -> None:
         self.sites = dict(sites)
-        self.states = {name: SiteState() for name in sites}
+        self.states = {name: SiteState(sums=sums or Sums()) for name in sites}
 
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         """Yield each site's answer."""
@@ -80,13 +82,18 @@ class Consortium:
         """
         plan = plan_of(self.study, server_optimizer(self.study))
         sites = local_sites(self.study, plan, self.data)
-        transport: Transport = LocalTransport(sites)
+        progress = progress or Progress(run=uuid.uuid4().hex, state=plan.start())
+        transport: Transport = LocalTransport(sites, _remembered(progress))
         planned = faults.planned(self.study, list(self.data))
         if planned:
             transport = faults.FaultyTransport(transport, planned)
-        progress = progress or Progress(run=uuid.uuid4().hex, state=plan.start())
         identities = {name: site.member.signing.public for name, site in sites.items()}
         return plan, run_study(self.study, plan, identities, transport, progress, observers)
+
+
+def _remembered(progress: Progress) -> Sums:
+    """Return what the hospitals of a run that goes on would remember of it, had their process not ended."""
+    return Sums(earlier={Part(part): frozenset({frozenset(names)}) for part, names in progress.frozen.items()})
 
 
 def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None] = lambda _site: None) -> Consortium:
@@ -100,12 +107,12 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
     """
     METHODS[study.method.name].require()
     faults.planned(study, list(raw))
+    check_secure(study, len(raw))
     if study.aggregation.min_sites > len(raw):
         raise StudyError(
             f"[aggregation] min_sites: expected at most the number of sites, {len(raw)}. Received:"
             f" {study.aggregation.min_sites}. Lower it, or bring more sites."
         )
-    check_secure(study, len(raw))
     data: dict[str, SiteData] = {}
     problems: list[str] = []
     for site, table in raw.items():

@@ -107,17 +107,14 @@ def foretell(case: Case) -> Foretold:
         freezing = case.exact and not case.shrinking
         refusing = {site for site in maskers if freezing and not frozen.get(site, set()) <= maskers}
         contributors = maskers - refusing - case.lost(number, "contribute")
-        if len(contributors) < threshold:
+        if len(contributors) < max(threshold, case.min_sites):
             told.ending = "contributors-changed" if refusing else f"exchange {number}: {len(contributors)} of"
             return told
         refusing = {site for site in contributors if case.exact and not _allowed(contributors, frozen.get(site), case)}
-        if len(contributors) < case.min_sites:
-            refusing = contributors
         revealing = contributors - refusing - case.lost(number, "reveal")
         frozen |= dict.fromkeys(contributors - refusing - case.lost_before(number, "reveal"), contributors)
         if len(revealing) < threshold:
-            few = len(contributors) < case.min_sites
-            told.ending = "below-threshold" if few else "contributors-changed" if refusing else "revealed the masks"
+            told.ending = "contributors-changed" if refusing else "revealed the masks"
             return told
         told.sums.append(tuple(sorted(contributors)))
         holders, maskers = contributors, revealing

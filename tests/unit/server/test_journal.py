@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from shared.errors import CheckpointError
 from shared.plan import plan_of
 from simulations.local import LocalTransport, local_sites
 from tests.builders import random_consortium, table_study, ticking
+from tests.secure import Loss, LossyTransport
 
 STUDY = table_study(features=3, aggregation={"secure": True, "min_sites": 3})
 CONSORTIUM = random_consortium(STUDY, {"a": 20, "b": 30, "c": 25, "d": 15})
@@ -28,10 +30,10 @@ class Killed(Exception):
     """The aggregator's process is gone; the hospitals' are not."""
 
 
-def run(folder: Path, killed_after: int = 0) -> tuple[Progress, int]:
+def run(folder: Path, killed_after: int = 0, losses: Sequence[Loss] = ()) -> tuple[Progress, int]:
     """Run the study, with one kill after that many entries of the journal; return its end and the entries written."""
     sites = local_sites(STUDY, PLAN, CONSORTIUM.data)
-    transport = LocalTransport(sites)
+    transport = LossyTransport(LocalTransport(sites), losses)
     identities = {name: site.member.signing.public for name, site in sites.items()}
     saved = [Progress("", PLAN.start())]
     entries = 0
@@ -63,6 +65,16 @@ def test_killed_at_any_entry_the_run_ends_with_the_same_bits_and_contributors(tm
             assert array.tobytes() == resumed.state[name].tobytes(), (moment, name)
 
 
+def test_a_round_that_was_asked_for_goes_on_without_those_who_were_away_at_its_set_up(tmp_path: Path) -> None:
+    """Set up anew with those who are back, every site that had answered would refuse to answer again."""
+    losses = [Loss("d", 1, "keys"), Loss("a", 5, "keys")]
+    whole, entries = run(tmp_path, losses=losses)
+    assert whole.history[0].contributors == ("a", "b", "c")
+    for moment in range(1, entries + 1):
+        resumed, _ = run(tmp_path, moment, losses)
+        assert [record.contributors for record in resumed.history] == [record.contributors for record in whole.history]
+
+
 def test_the_journal_holds_nothing_before_the_first_round(tmp_path: Path) -> None:
     assert journal.read(tmp_path) is None
 
@@ -79,6 +91,7 @@ def test_masked_words_and_contributors_come_back_as_they_were_written(tmp_path: 
         read = journal.read(tmp_path)
         assert read is not None
         assert (read.session.run, read.session.identities) == (secured.session.run, secured.session.identities)
+        assert read.asked
         assert read.ready is not None
         assert secured.ready is not None
         assert (read.ready.roster, read.ready.sealed) == (secured.ready.roster, secured.ready.sealed)

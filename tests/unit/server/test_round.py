@@ -137,8 +137,9 @@ def test_masks_change_no_bit_where_sites_of_a_network_come_and_go() -> None:
 
 
 def test_an_exact_method_ends_when_a_site_is_lost_and_says_which_and_why() -> None:
-    with pytest.raises(RunAbandoned, match=r"exchange 3.*Missing: b \(no-reply\).*exact method.*may_shrink"):
-        run("b 3 lost", aggregation__secure=True, aggregation__threshold=2)
+    with pytest.raises(RunAbandoned, match=r"exchange 3.*b \(no-reply\).*exact method.*may_shrink"):
+        study = table_study(simulation__faults=["b 3 lost"], aggregation__secure=True)
+        random_consortium(study, {**SIZES, "d": 10, "e": 10}).run(ticking())
 
 
 def test_where_contributors_may_shrink_the_lost_site_stays_out() -> None:
@@ -149,3 +150,17 @@ def test_where_contributors_may_shrink_the_lost_site_stays_out() -> None:
     # No patient is both in training and held out: the evaluation has all four again.
     assert [record.contributors for record in progress.history] == [everyone, everyone, others, others, everyone]
     assert dict(progress.history[3].dropped) == {"d": "not-asked"}
+
+
+def test_a_run_that_goes_on_keeps_the_contributors_of_its_first_exact_sum() -> None:
+    """New processes of the hospitals remember what was frozen; without b, no sum of the same patients is made."""
+    study = table_study(aggregation__secure=True)
+    sizes = {**SIZES, "d": 10, "e": 10}
+    saved: list[Progress] = []
+    random_consortium(study, sizes).run(dataclasses.replace(ticking(), save=saved.append))
+    lost = random_consortium(table_study(aggregation__secure=True, simulation__faults=["b 3 lost"]), sizes)
+    halfway = dataclasses.replace(saved[1], secured=None)
+    with pytest.raises(RunAbandoned, match="contributors-changed"):
+        lost.run(ticking(), halfway)
+    whole = random_consortium(study, sizes).run(ticking(), halfway)[1]
+    assert all(array.tobytes() == whole.state[name].tobytes() for name, array in saved[-1].state.items())
