@@ -68,10 +68,11 @@ def memory(sites: int, words: int, entropy: Entropy = secrets.token_bytes) -> di
         aggregator.round()
 
     def peak(size: int) -> int:
+        replay = Replay(recording, size)
         gc.collect()
         tracemalloc.start()
         try:
-            replayed = Aggregator(study, members, Replay(recording.replies, size), size)
+            replayed = Aggregator(study, members, replay, size)
             replayed.round()
             tracemalloc.reset_peak()
             replayed.round()

@@ -41,7 +41,7 @@ from shared.messages import (
     SharesRequest,
 )
 from shared.methods.base import Ask
-from shared.secagg import keys
+from shared.secagg import keys, masks
 from shared.secagg.keys import Entropy, SigningKey
 from shared.secagg.transcript import state_digest
 from shared.study import Study, parse_study
@@ -109,6 +109,13 @@ class CryptoSite:
         self.seconds += time.perf_counter() - started
         return reply
 
+    def own_mask_key(self) -> bytes:
+        """Return the key of its own mask of the words that it has just sent."""
+        masked = self._state.masked
+        assert masked is not None
+        own = masked.opened.sharing.own
+        return keys.self_mask_key(own.seed, own.said.heading, masked.opened.digest, self._member.name)
+
     def _step(self, request: Request, words: Words) -> tuple[Reply, State]:
         state, me = self._state, self._member
         match request:
@@ -138,6 +145,7 @@ class RealSites:
         aggregator or another site has checked in this process is not checked again.
     seconds: in which sites answered, all of them together, since it was last set to 0.
     replies: what was answered, by the request's kind, its round and the site; kept only if asked for.
+    own_masks: keys of the masks that do not cancel, by round; kept with the replies.
     """
 
     def __init__(self, members: Mapping[str, Member], words: Mapping[str, Words], keep: bool = False) -> None:
@@ -146,6 +154,7 @@ class RealSites:
         self.apart = False
         self.seconds = 0.0
         self.replies: dict[tuple[str, int, str], Reply] = {}
+        self.own_masks: dict[int, list[bytes]] = {}
         self._keep = keep
 
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
@@ -161,6 +170,8 @@ class RealSites:
             self.seconds += time.perf_counter() - started
             if self._keep:
                 self.replies[type(request).__name__, request.heading.round, name] = reply
+                if isinstance(request, ContributeRequest):
+                    self.own_masks.setdefault(request.heading.round, []).append(self.sites[name].own_mask_key())
             yield Arrival(name, reply)
 
 
@@ -173,19 +184,27 @@ def forget_checked() -> None:
 class Replay:
     """A transport whose replies were recorded; each is made anew when it is asked for, as from a network.
 
+    Contributions are nothing but masks that add up to zero, as many words as asked for: the first site sends all of
+    them.
+
     words: how many the contributions have, whatever they had when they were recorded.
     """
 
-    def __init__(self, replies: Mapping[tuple[str, int, str], Reply], words: int) -> None:
-        self._replies = replies
-        self._words = words
+    def __init__(self, recorded: RealSites, words: int) -> None:
+        self._replies = recorded.replies
+        self._others = np.zeros(words, dtype=np.uint32)
+        self._first: dict[int, Words] = {}
+        for number, own in recorded.own_masks.items():
+            self._first[number] = np.zeros(words, dtype=np.uint32)
+            masks.apply(self._first[number], own, [])
 
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         """Yield each site's recorded answer."""
-        for name, request in requests.items():
+        for place, (name, request) in enumerate(requests.items()):
             reply = _anew(self._replies[type(request).__name__, request.heading.round, name])
             if isinstance(reply, Contributed):
-                reply = dataclasses.replace(reply, words=np.ones(self._words, dtype=np.uint32))
+                words = self._others if place else self._first[request.heading.round]
+                reply = dataclasses.replace(reply, words=words.copy())
             yield Arrival(name, reply)
 
 
