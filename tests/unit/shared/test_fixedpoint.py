@@ -105,3 +105,11 @@ def test_words_of_another_type_or_length_are_not_words() -> None:
 def test_stochastic_rounding_of_64_bit_words_is_not_offered() -> None:
     with pytest.raises(ValueError, match="32"):
         fixedpoint.encode(plan_for(1.0), np.zeros(2), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("value", [3.0, -3.0])
+def test_a_sum_beyond_what_so_many_contributions_can_add_up_to_is_named(value: float) -> None:
+    made = fixedpoint.plan((Entry("x", (), 1.0, 1e-3), Entry("y", (), 5.0, 1e-3)), 64, 4)
+    fixedpoint.check_sum(made, np.array([value, 9.0]), 3)
+    with pytest.raises(ProtocolError, match="x exceeds what 2 contributions can add up to"):
+        fixedpoint.check_sum(made, np.array([value, 9.0]), 2)
