@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from client.contributors import Sums, check_contributors
+from client.contributors import Sums, check_contributors, kept_for
 from client.secagg_state import Masked, Member, Opened, RoundKeys, Sharing, State
 from shared.errors import Refusal
 from shared.examples import Part
@@ -272,7 +272,8 @@ def reveal(request: RevealRequest, state: State, me: Member, sums: Sums) -> tupl
     if masked is None or masked.reply.heading != request.heading:
         raise Refusal("nothing-to-reveal", "this site has contributed nothing to this round and attempt")
     survivors = _survivors(request, masked, state, me)
-    check_contributors(sums, masked.part, survivors, masked.exact, state.shrinking)
+    key = kept_for(masked.part, masked.exact, request.heading.round)
+    check_contributors(sums, key, survivors, state.shrinking)
     following = _following(request, masked, state, me)
     held, size = masked.opened.held, shares.SHARE_BYTES
     reply = Revealed(
@@ -283,7 +284,7 @@ def reveal(request: RevealRequest, state: State, me: Member, sums: Sums) -> tupl
         next_sealed=following.sealed if following else {},
     )
     state = replace(state, keys=masked.next, sharing=following, masked=None, revealed=(request, reply))
-    return reply, state, sums.with_sum(masked.part, survivors) if masked.exact else sums
+    return reply, state, sums.with_sum(key, survivors)
 
 
 def _survivors(request: RevealRequest, masked: Masked, state: State, me: Member) -> tuple[str, ...]:

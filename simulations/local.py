@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.contributors import Sums
+from client.contributors import Sums, kept_for
 from client.data.base import RawData
 from client.data.split import SiteData, site_data
 from client.policy import simulated
@@ -93,7 +93,8 @@ class Consortium:
 
 def _remembered(progress: Progress) -> Sums:
     """Return what the hospitals of a run that goes on would remember of it, had their process not ended."""
-    return Sums(earlier={Part(part): frozenset({frozenset(names)}) for part, names in progress.frozen.items()})
+    frozen = {kept_for(Part(part), True, 0): frozenset(names) for part, names in progress.frozen.items()}
+    return Sums(frozen=frozen).next_run()
 
 
 def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None] = lambda _site: None) -> Consortium:

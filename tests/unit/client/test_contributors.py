@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from client.contributors import Sums, check_contributors, check_maskers, check_members
+from client.contributors import Sums, check_contributors, check_maskers, check_members, kept_for
 from client.site import answer
 from shared.errors import Refusal, RunAbandoned
 from shared.examples import Part
@@ -19,13 +19,20 @@ from tests.vectors import bad
 
 
 def first_sum(names: str = "abcde", part: Part = Part.TRAINING) -> Sums:
-    return Sums().with_sum(part, names)
+    return Sums().with_sum(kept_for(part, True, 1), names)
 
 
-def refusal(sums: Sums, names: str, shrinking: bool = False, exact: bool = True, part: Part = Part.TRAINING) -> str:
+def refusal(
+    sums: Sums,
+    names: str,
+    shrinking: bool = False,
+    exact: bool = True,
+    part: Part = Part.TRAINING,
+    number: int = 2,
+) -> str:
     """Return the code of the refusal of one more sum, or nothing."""
     try:
-        check_contributors(sums, part, names, exact, shrinking)
+        check_contributors(sums, kept_for(part, exact, number), names, shrinking)
     except Refusal as error:
         return error.code
     return ""
@@ -45,13 +52,13 @@ def test_another_exact_sum_with_the_same_contributors_is_made() -> None:
 
 def test_the_refusal_names_those_who_come_and_go() -> None:
     with pytest.raises(Refusal, match=re.escape("come or go: e, f.")):
-        check_contributors(first_sum(), Part.TRAINING, "abcdf", True, False)
+        check_contributors(first_sum(), kept_for(Part.TRAINING, True, 2), "abcdf", False)
 
 
 def test_held_out_patients_are_frozen_apart_from_training_patients() -> None:
     sums = first_sum(part=Part.TRAINING)
     assert "" == refusal(sums, "abcd", part=Part.HELD_OUT)
-    sums = sums.with_sum(Part.HELD_OUT, "abcd")
+    sums = sums.with_sum(kept_for(Part.HELD_OUT, True, 2), "abcd")
     assert "" == refusal(sums, "abcde", part=Part.TRAINING)
     assert "contributors-changed" == refusal(sums, "abcde", part=Part.HELD_OUT)
 
@@ -67,7 +74,9 @@ def test_where_the_policy_allows_shrinking_contributors_only_get_fewer(names: st
 
 
 def test_who_was_lost_does_not_come_back_even_where_shrinking_is_allowed() -> None:
-    assert "contributors-changed" == refusal(first_sum().with_sum(Part.TRAINING, "abcd"), "abcde", shrinking=True)
+    assert "contributors-changed" == refusal(
+        first_sum().with_sum(kept_for(Part.TRAINING, True, 2), "abcd"), "abcde", shrinking=True
+    )
 
 
 @pytest.mark.parametrize(("maskers", "fails"), [("abcd", True), ("abcde", False), ("abcdef", False)])
@@ -108,7 +117,7 @@ def test_three_runs_that_differ_by_many_hospitals_and_leave_one_are_refused() ->
 
 
 def test_every_earlier_run_is_compared_not_the_last_one_alone() -> None:
-    sums = first_sum("abcde").next_run().with_sum(Part.TRAINING, "abcd").next_run()
+    sums = first_sum("abcde").next_run().with_sum(kept_for(Part.TRAINING, True, 2), "abcd").next_run()
     assert "contributors-changed" == refusal(sums, "abcde")
     assert "contributors-changed" == refusal(sums, "abcd")
 
@@ -119,6 +128,15 @@ def test_a_run_without_sums_forgets_nothing() -> None:
 
 def test_runs_may_differ_where_every_policy_allows_shrinking() -> None:
     assert "" == refusal(first_sum().next_run(), "abcd", shrinking=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(1, ""), (2, "contributors-changed"), (3, "")])
+def test_a_networks_sum_has_the_same_contributors_in_the_same_round_of_another_run(number: int, code: str) -> None:
+    """From the same state in the same round, it sends the same words again: with and without a hospital."""
+    sums = Sums().with_sum(kept_for(Part.TRAINING, False, 2), "abcde").next_run()
+    assert code == refusal(sums, "abcd", exact=False, number=number)
+    assert "" == refusal(sums, "abcde", exact=False, number=number)
+    assert "" == refusal(sums, "abcd", shrinking=True, exact=False, number=number)
 
 
 def test_sums_that_are_not_exact_are_compared_by_the_members_of_their_runs() -> None:
