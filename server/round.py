@@ -78,6 +78,9 @@ def run_round(
     if secured is None:
         sum_ = _contribute(question, question.heading, tuple(question.counted), port)
         return _outcome(question, sum_, sum_.contributors, port)
+    if secured.ready and secured.ready.roster.heading.round != question.heading.round:
+        # The journal's last entry is of a round that was finished and saved.
+        secured = Secured(secured.session)
     if secured.total is None:
         secured = _masked_total(question, port, secured, journal)
     total = secured.total
@@ -103,7 +106,8 @@ def _masked_total(question: Question, port: Port, secured: Secured, journal: Cal
     sum_ = _contribute(question, ready.roster.heading, tuple(sorted(ready.sealed)), port, ready, secured.session)
     fewest = max(ready.roster.threshold, secured.session.min_sites)
     if len(sum_.contributors) < fewest:
-        raise RunAbandoned(_abandoned(question, len(sum_.contributors), fewest, port))
+        reasons = _abandoned(question, len(sum_.contributors), fewest, port)
+        raise RunAbandoned(f"{reasons}{_accused(ready, port)}")
     total = MaskedTotal(ready, sum_.words, tuple(sum_.receipts), tuple(sum_.next_keys))
     secured = replace(secured, total=total)
     journal(secured)
@@ -120,12 +124,12 @@ class _Sum:
         self.next_keys: list[Keys] = []
 
     def add(self, reply: Contributed) -> None:
-        """Add one site's words."""
+        """Add one site's words, which were checked: nothing here may fail halfway."""
         np.add(self.words, reply.words, out=self.words)
         self.contributors.add(reply.site)
-        if reply.receipt:
+        if reply.receipt is not None:
             self.receipts.append(reply.receipt)
-        if reply.next_keys:
+        if reply.next_keys is not None:
             self.next_keys.append(reply.next_keys)
 
 
@@ -167,7 +171,7 @@ def _check_masked(reply: Contributed, ready: Ready, session: Session, state: byt
         raise ProtocolError("no-receipt", f"{reply.site} signed no receipt for its words")
     heading = reply.heading
     roster.check_receipt(reply.receipt, Receipt(reply.site, heading, ready.digest, state, b""), session.identities)
-    if reply.next_keys:
+    if reply.next_keys is not None:
         if reply.next_keys.site != reply.site:
             raise ProtocolError("unknown-site", f"{reply.site} announced the keys of another site")
         following = replace(heading, round=heading.round + 1, attempt=1)
@@ -203,8 +207,8 @@ def _outcome(
 def wrong_sum(round_number: int, contributors: Collection[str], hint: str) -> str:
     """Return that a sum cannot be one, and whose it is: masks hide which of them is faulty."""
     return (
-        f"exchange {round_number}: {hint}. One of those in the sum ({', '.join(sorted(contributors))}) sent what its"
-        " method does not compute."
+        f"exchange {round_number}: {hint}. One of those in the sum ({', '.join(sorted(contributors))}) is faulty: it"
+        " sent what its method does not compute."
     )
 
 
@@ -213,4 +217,22 @@ def _abandoned(question: Question, contributors: int, fewest: int, port: Port) -
     return (
         f"exchange {question.heading.round}: {contributors} of {len(question.counted)} sites contributed,"
         f" and {fewest} are needed. Not in the sum: {', '.join(reasons)}."
+    )
+
+
+def _accused(ready: Ready, port: Port) -> str:
+    """Return whose shares did not open according to those who refused, as a sentence; or nothing."""
+    said = {
+        sender: [
+            site
+            for site, hint in port.tally.hints.items()
+            if port.tally.dropped.get(site) in ("seal-broken", "bad-share")
+            and hint.startswith((f"the shares from {sender} do not open", f"{sender} sent what is no share"))
+        ]
+        for sender in ready.sealed
+    }
+    return "".join(
+        f" {', '.join(sites)} could not open the shares from {sender}: {sender}, or who says so, is faulty."
+        for sender, sites in said.items()
+        if sites
     )

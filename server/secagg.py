@@ -36,6 +36,9 @@ log = logging.getLogger("consilium.server")
 _SET_UPS = 3
 """How often keys and shares are asked for before a round is given up: nothing was computed yet."""
 
+_BOX_BYTES = 12 + 2 * shares.SHARE_BYTES + 16
+"""What one site seals to another: a nonce, two shares and a tag."""
+
 
 def join(study: Study, identities: Mapping[str, bytes], port: Port) -> Session:
     """Open a run with all sites that answer.
@@ -55,6 +58,12 @@ def join(study: Study, identities: Mapping[str, bytes], port: Port) -> Session:
     said = tuple(roll[site] for site in identities if site in roll)
     # What the strictest hospital asks for binds all.
     min_sites = max(roster.SMALLEST, study.aggregation.min_sites, *(each.min_sites for each in said))
+    strict = [each.site for each in said if len(said) < each.min_sites > study.aggregation.min_sites]
+    if strict:
+        raise RunAbandoned(
+            f"{len(said)} sites joined the run, and the policy of {', '.join(strict)} asks for {min_sites}."
+            f" {_missing(missing)}"
+        )
     _require(len(said), max(min_sites, study.aggregation.threshold or 0), "joined the run", missing)
     try:
         roster.threshold_of(len(said), study.aggregation.threshold)
@@ -75,12 +84,15 @@ def set_up(session: Session, heading: Heading, sites: Sequence[str], port: Port)
     """
     sealed: dict[str, Mapping[str, bytes]] = {}
     missing: dict[str, str] = {}
-    needed = 0
+    needed = _fewest(session)
     for attempt in range(heading.attempt, heading.attempt + _SET_UPS):
         now = replace(heading, attempt=attempt)
         said: dict[str, Keys] = {}
         request = KeysRequest(now, session.roll)
         missing = port.ask(dict.fromkeys(sites, request), Keys, _keys_taker(session, now, said))
+        if len(said) < _fewest(session) and "round-went-back" in missing.values():
+            # An aggregator that was killed had come to a later attempt.
+            continue
         _require(len(said), _fewest(session), f"announced keys for exchange {now.round}", missing)
         holders = session.roster(now, said.values())
         sealed = {}
@@ -124,9 +136,14 @@ def _shares_taker(holders: Roster, sealed: dict[str, Mapping[str, bytes]]) -> Ca
 
 
 def check_sealed(site: str, sealed: Mapping[str, bytes], holders: Roster) -> None:
-    """Raise ProtocolError ``missing-shares`` unless a site sealed shares to every other holder, and to nobody else."""
+    """Check that a site sealed shares to every other holder, and to nobody else.
+
+    Raises: ProtocolError ``missing-shares``; ``bad-share`` for what is not as long as two sealed shares.
+    """
     if set(sealed) != set(holders.names) - {site}:
         raise ProtocolError("missing-shares", f"{site} did not seal shares to each of the other share-holders")
+    if any(not isinstance(box, bytes) or len(box) != _BOX_BYTES for box in sealed.values()):
+        raise ProtocolError("bad-share", f"{site} sealed what is no pair of shares: expected {_BOX_BYTES} bytes")
 
 
 def reveal(session: Session, total: MaskedTotal, port: Port) -> Ready | None:

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from server import secagg
 from server.exchange import Port
 from server.outcome import RoundRecord
@@ -94,6 +96,8 @@ def run_study(
 def _advice(reasons: str) -> str:
     """Return what a person can do about a run that was given up."""
     kept = "The last checkpoint is kept; go on with --resume once they are back."
+    if "faulty" in reasons:
+        return "The last checkpoint is kept; go on with --resume once the faulty one is found and mended."
     if "contributors-changed" not in reasons:
         return kept
     return (
@@ -126,7 +130,9 @@ def _advance(
     outcome = run_round(question, port, secured, observers.journal)
     stage = plan.stage(progress.state)
     try:
-        state, measurements = plan.advance(progress.state, outcome.total)
+        # A state with infinities would be saved, and no hospital answers it.
+        with np.errstate(divide="raise", invalid="raise", over="raise"):
+            state, measurements = plan.advance(progress.state, outcome.total)
     except (ArithmeticError, ValueError, IndexError, ProtocolError):
         # Sums of rows that cannot be, such as a weight of nothing.
         hint = f"the {stage} stage cannot go on from these sums"

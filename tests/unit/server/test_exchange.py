@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +136,51 @@ def test_an_answer_that_is_not_as_it_should_be_is_missing_with_its_code() -> Non
     port = Port(Arriving((Arrival("a", A), Arrival("b", B))), 1.0)
     assert port.ask(dict.fromkeys("ab", EndRequest(NOW)), Ended, take) == {"a": "wrong-shape"}
     assert taken == [B]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(replace(A, site=np.array(["a", "b"])), id="a name that is many"),
+        pytest.param(replace(A, site="\ud800"), id="a name that no encoding has"),
+        pytest.param(replace(A, heading=np.zeros(2)), id="a heading that is a vector"),
+        pytest.param(replace(REFUSED, code=np.array(["x", "y"])), id="a code that is many"),
+        pytest.param(replace(REFUSED, code=None), id="no code"),
+        pytest.param(replace(REFUSED, code=""), id="an empty code"),
+        pytest.param(replace(REFUSED, code="lost\nERROR"), id="a code of two lines"),
+        pytest.param(replace(REFUSED, code="x" * 41), id="a code that is a letter"),
+    ],
+)
+def test_an_unreadable_answer_is_missing_as_malformed(odd: Any) -> None:
+    taken, missing, _ = ask(Arrival("a", odd), Arrival("b", B))
+    assert taken == [B]
+    assert missing == {"a": "malformed"}
+
+
+def test_an_unreadable_answer_after_a_good_one_spoils_nothing() -> None:
+    taken, missing, port = ask(Arrival("a", A), Arrival("a", replace(A, site="\ud800")), Arrival("b", B))
+    assert taken == [A, B]
+    assert missing == {}
+    assert port.tally.noted == {"a": "replied-twice"}
+
+
+def test_of_an_answer_that_breaks_the_check_the_kind_of_error_is_logged_and_not_its_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def take(reply: Ended) -> None:
+        if reply.site == "a":
+            raise TypeError("what was sent")
+
+    port = Port(Arriving((Arrival("a", A), Arrival("b", B))), 1.0)
+    assert port.ask(dict.fromkeys("ab", EndRequest(NOW)), Ended, take) == {"a": "malformed"}
+    assert [record.getMessage() for record in caplog.records] == ["site=a malformed=TypeError"]
+
+
+def test_a_refusals_hint_makes_no_second_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    ask(Arrival("a", replace(REFUSED, hint="no\nERROR forged \u2028")), Arrival("b", B))
+    assert [record.getMessage() for record in caplog.records] == [
+        r"round=2 site=a refused=not-finite hint='no\nERROR forged \u2028'"
+    ]
 
 
 def test_bytes_of_all_that_was_sent_and_arrived_are_counted() -> None:

@@ -14,7 +14,7 @@ from server.secagg_state import Secured
 from server.training import Observers, Progress
 from server.transport import Arrival, Transport
 from shared.errors import RunAbandoned
-from shared.messages import Ended, Keys, Reply, Request
+from shared.messages import Ended, Keys, Refused, Reply, Request
 from shared.secagg import roster
 from shared.secagg.transcript import statement
 from tests.builders import ticking
@@ -211,7 +211,9 @@ def test_who_joins_wrongly_is_not_in_the_run(changes: dict[str, Any], code: str)
 # Set-up
 
 
-def shares_lost(made: Hospitals, times: int, *sites: str) -> Transport:
+def shares_lost(
+    made: Hospitals, times: int, *sites: str, inner: Transport | None = None, round_number: int = 1
+) -> Transport:
     """Return a transport that loses the first shares of some sites."""
     left = dict.fromkeys(sites, times)
 
@@ -219,9 +221,9 @@ def shares_lost(made: Hospitals, times: int, *sites: str) -> Transport:
         left[reply.site] -= 1
         return [] if left[reply.site] >= 0 else reply
 
-    transport: Transport = made.local
+    transport = inner or made.local
     for site in sites:
-        transport = FaultyTransport(transport, site, "shares", 1, lose)
+        transport = FaultyTransport(transport, site, "shares", round_number, lose)
     return transport
 
 
@@ -240,6 +242,23 @@ def test_a_round_is_given_up_after_three_set_ups() -> None:
     with pytest.raises(RunAbandoned, match=r"3 of 5 sites shared secrets for exchange 1, and 4 are needed.*b \(no-re"):
         made.run(recording)
     assert recording.exchanges == [("join", 0), *[("keys", 1), ("shares", 1)] * 3, ("end", 0)]
+
+
+@pytest.mark.parametrize("box", [bytes(94), b"x" * 94], ids=["zeros", "letters"])
+def test_who_sealed_shares_that_nobody_can_open_is_named(box: bytes) -> None:
+    with pytest.raises(
+        RunAbandoned,
+        match=r"1 of 5 sites contributed.* a, b, c, e could not open the shares from d: d, or who says so, is faulty",
+    ):
+        run(lambda made, sent, reply: replace(reply, sealed=dict.fromkeys(reply.sealed, box)), "shares")
+
+
+def test_a_site_that_accuses_another_ends_no_run() -> None:
+    def accuse(made: Hospitals, sent: RecordingTransport, reply: Any) -> Reply:
+        return Refused("d", reply.heading, "seal-broken", "the shares from a do not open")
+
+    progress = run(accuse, "contribute")
+    assert [record.contributors for record in progress.history] == [OTHERS, EVERYBODY, EVERYBODY]
 
 
 # The reveal
@@ -321,14 +340,16 @@ class Killed(Exception):
 class KillingTransport:
     """A transport during which the aggregator dies, after two answers of one step."""
 
-    def __init__(self, inner: Transport, step: Step, round_number: int) -> None:
+    def __init__(self, inner: Transport, step: Step, round_number: int, attempt: int | None = None) -> None:
         self._inner = inner
         self._moment = (step, round_number)
+        self._attempt = attempt
 
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         for number, arrival in enumerate(self._inner.exchange(requests, deadline_s)):
             request = requests[arrival.site]
-            if (STEPS[type(request)], request.heading.round) == self._moment and number == 2:
+            at = (STEPS[type(request)], request.heading.round) == self._moment
+            if at and number == 2 and self._attempt in (None, request.heading.attempt):
                 raise Killed
             yield arrival
 
@@ -412,3 +433,38 @@ def test_a_site_that_comes_back_after_the_kill_is_not_in_the_sum_that_was_decide
     progress = made.run(made.local, diary.observers(), diary.progress)
     assert sums(progress)[1] == (("a", "b", "c", "d"), 15.0)
     assert sums(progress) == undisturbed()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_killed_between_a_finished_round_and_the_next_entry_no_sum_is_used_twice(number: int) -> None:
+    """The journal's last entry is the finished round's then; its sum is not one of the round to come."""
+    made = powers(5)
+    diary = Diary(made)
+    transport = LossyTransport(made.local, LOST)
+
+    def save(progress: Progress) -> None:
+        written = diary.progress.secured
+        diary.progress = replace(progress, secured=written)
+        if len(progress.history) == number:
+            raise Killed
+
+    with pytest.raises(Killed):
+        made.run(transport, dataclasses.replace(diary.observers(), save=save))
+    assert sums(made.run(transport, diary.observers(), diary.progress)) == undisturbed()
+
+
+@pytest.mark.parametrize(("step", "again"), [("keys", 0), ("shares", 0), ("keys", 1), ("shares", 1)])
+def test_killed_while_a_later_round_is_set_up_the_run_goes_on(step: Step, again: int) -> None:
+    """e was away in round 2, so round 3 is set up anew, and for the second time if two shares are lost."""
+    made = powers(5)
+    diary = Diary(made)
+    losses = LossyTransport(made.local, LOST)
+    lossy = shares_lost(made, again, "b", "d", inner=losses, round_number=3)
+    killing = KillingTransport(lossy, step, 3, attempt=2 + again)
+
+    def save(progress: Progress) -> None:
+        diary.progress = replace(progress, secured=diary.progress.secured)
+
+    with pytest.raises(Killed):
+        made.run(killing, dataclasses.replace(diary.observers(), save=save))
+    assert sums(made.run(losses, diary.observers(), diary.progress)) == undisturbed()
