@@ -91,13 +91,15 @@ def answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, SiteS
 
 def _refused(error: Exception, request: Request, name: str) -> Refused:
     """Return the refusal that an error is; what is not meant for others stays in the site's own log."""
+    heading = getattr(request, "heading", None)
+    if not isinstance(heading, Heading):
+        heading = Heading("", "", 0)
     match error:
         case Refusal() | ProtocolError():
-            return Refused(name, request.heading, error.code, error.hint)
+            return Refused(name, heading, error.code, error.hint)
         case StudyError():
-            return Refused(name, request.heading, "study-error", str(error))
+            return Refused(name, heading, "study-error", str(error))
     places = "".join(traceback.format_tb(error.__traceback__))
-    heading = getattr(request, "heading", Heading("", "", 0))
     log.error("site=%s round=%s %s\n%s", name, heading.round, type(error).__name__, places)
     return Refused(name, heading, "internal-error", "see the site's own log")
 

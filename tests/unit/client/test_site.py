@@ -124,6 +124,16 @@ def test_another_run_starts_without_memory() -> None:
     assert state.memory == {}
 
 
+@pytest.mark.parametrize("odd", [None, 5, "x", [], Heading])
+def test_what_is_no_request_or_has_no_heading_is_refused_too(odd: Any) -> None:
+    before = SiteState()
+    for asked_for in (odd, dataclasses.replace(request(), heading=odd)):
+        reply, after = answer(asked_for, before, SITE)
+        assert isinstance(reply, Refused)
+        assert reply.code == "internal-error"
+        assert after is before
+
+
 # What a cheating aggregator asks of one site under secure aggregation
 
 SECURE = table_study(aggregation__secure=True, aggregation__min_sites=3, method__rounds=3)
