@@ -98,11 +98,11 @@ def _advice(reasons: str) -> str:
     kept = "The last checkpoint is kept; go on with --resume once they are back."
     if "faulty" in reasons:
         return "The last checkpoint is kept; go on with --resume once the faulty one is found and mended."
-    if "contributors-changed" not in reasons:
+    if "contributors-changed" not in reasons and "members-changed" not in reasons:
         return kept
     return (
-        "The hospitals refuse because an exact method keeps the hospitals of its first sum: a lost one's part could be"
-        f" found by subtraction. {kept} To go on without it, every hospital must approve a new run, or its policy allow"
+        "The hospitals refuse because an exact method keeps the hospitals of its first sum, and every method those of"
+        f" the same round in another run: a lost one's part could be found by subtraction. {kept} To go on without it, every hospital must approve a new run, or its policy allow"
         " shrinking (in a simulation: [simulation] contributors_may_shrink = true)."
     )
 
