@@ -102,8 +102,9 @@ def _advice(reasons: str) -> str:
         return kept
     return (
         "The hospitals refuse because an exact method keeps the hospitals of its first sum, and every method those of"
-        f" the same round in another run: a lost one's part could be found by subtraction. {kept} To go on without it, every hospital must approve a new run, or its policy allow"
-        " shrinking (in a simulation: [simulation] contributors_may_shrink = true)."
+        f" the same round in another run: a lost one's part could be found by subtraction. {kept} To go on without it,"
+        " every hospital must approve a new run, or its policy allow shrinking (in a simulation: [simulation]"
+        " contributors_may_shrink = true)."
     )
 
 
