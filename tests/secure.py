@@ -304,3 +304,19 @@ class FaultyTransport:
             spoiled = self._spoil(arrival.reply)
             for reply in spoiled if isinstance(spoiled, Sequence) else (spoiled,):
                 yield Arrival(arrival.site, reply)
+
+
+def shares_lost(
+    made: Hospitals, times: int, *sites: str, inner: Transport | None = None, round_number: int = 1
+) -> Transport:
+    """Return a transport that loses the first shares of some sites."""
+    left = dict.fromkeys(sites, times)
+
+    def lose(reply: Any) -> Any:
+        left[reply.site] -= 1
+        return [] if left[reply.site] >= 0 else reply
+
+    transport = inner or made.local
+    for site in sites:
+        transport = FaultyTransport(transport, site, "shares", round_number, lose)
+    return transport
