@@ -353,3 +353,12 @@ def test_secrets_do_not_show_where_a_state_or_a_message_is_printed() -> None:
     assert sharing is not None
     hidden = [*secrets_of(TALK.before("shared")).values(), sharing.kept, SITE.member.signing.secret]
     assert not any(repr(secret)[2:-1] in shown or secret.hex() in shown for secret in hidden)
+
+
+def test_keys_that_were_announced_with_words_are_not_drawn_again_for_the_same_round() -> None:
+    sent = reply_to("contribute", 1)
+    assert isinstance(sent, Contributed)
+    assert sent.next_keys is not None
+    roll = TALK.request("joined").roll
+    reply, _ = answer(KeysRequest(sent.next_keys.heading, roll), TALK.before("contributed"), SITE)
+    assert sent.next_keys == reply
