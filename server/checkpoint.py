@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from server import durable
 from server.outcome import RoundRecord
 from server.training import Progress
+from shared import files
 from shared.errors import CheckpointError
 
 FILE = "last.npz"
@@ -56,7 +56,7 @@ def write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None
     arrays = {f"{_STATE}{name}": array for name, array in progress.state.items()}
     arrays[_META] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
     try:
-        durable.replace(folder / FILE, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        files.replace(folder / FILE, lambda file: np.savez(file, allow_pickle=False, **arrays))
     except OSError as error:
         raise CheckpointError(
             f"{folder / FILE}: the checkpoint of exchange {len(progress.history)} cannot be written: {error.strerror}."

@@ -19,8 +19,8 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from server import durable
 from server.secagg_state import MaskedTotal, Ready, Secured, Session
+from shared import files
 from shared.errors import CheckpointError
 from shared.messages import Keys, Receipt
 
@@ -59,7 +59,7 @@ def write(folder: Path, secured: Secured) -> None:
     text = np.frombuffer(TypeAdapter(_Entry).dump_json(entry), dtype=np.uint8)
     words = total.words if total else np.zeros(0, dtype=np.uint32)
     try:
-        durable.replace(folder / FILE, lambda file: np.savez(file, allow_pickle=False, **{_ENTRY: text, _WORDS: words}))
+        files.replace(folder / FILE, lambda file: np.savez(file, allow_pickle=False, **{_ENTRY: text, _WORDS: words}))
     except OSError as error:
         raise CheckpointError(f"{folder / FILE}: the journal cannot be written: {error.strerror}.") from None
 

@@ -7,6 +7,11 @@
     |-- DependencyMissing   a study needs a package that is not installed
     |-- OutputError         the output folder cannot be used, or cannot be written
     |   `-- CheckpointError a checkpoint cannot be written, read, or belongs to another study
+    |-- EnrolmentError      a request, a welcome, a roster or a certificate is not what it must be
+    |-- SettingsError       a hospital's site.toml says something that cannot be
+    |-- ApprovalError       a study cannot be approved, or an approval does not hold any more
+    |-- DeploymentError     a process, an address or a connection of the network part is not as it must be
+    |-- AuditError          a hash-chained record was changed, or cannot be written
     |-- MixedInstallation   server, client, shared and simulations come from different places
     |-- RunAbandoned        a round had fewer contributors than the study demands
     |-- ProtocolError       the other side sent something that is not what was asked for
@@ -50,6 +55,26 @@ class OutputError(ConsiliumError):
 
 class CheckpointError(OutputError):
     """A checkpoint cannot be written, cannot be read, or belongs to another study."""
+
+
+class EnrolmentError(ConsiliumError):
+    """A request, a welcome, a roster or a certificate is not what it must be."""
+
+
+class SettingsError(ConsiliumError):
+    """A hospital's ``site.toml`` says something that cannot be."""
+
+
+class ApprovalError(ConsiliumError):
+    """A study cannot be approved, or an approval does not hold any more."""
+
+
+class DeploymentError(ConsiliumError):
+    """A process, an address or a connection of the network part is not as it must be."""
+
+
+class AuditError(ConsiliumError):
+    """A hash-chained record was changed, or cannot be written."""
 
 
 class MixedInstallation(ConsiliumError):

@@ -28,6 +28,7 @@ CONFINED = {
         "server/strategies.py",
         "server/cli.py",
         "server/gateway.py",
+        "server/superlink.py",
         "client/app.py",
         "client/node.py",
         "client/cli.py",
