@@ -42,7 +42,7 @@ from shared.secagg.transcript import digest, statement
 
 def join(request: JoinRequest, state: State, me: Member) -> tuple[Joined, State]:
     """Take part in a run that has no id yet."""
-    _check_study(request.heading, me)
+    check_study(request.heading, me)
     rules = (me.min_sites, me.policy.shrinking)
     said = roster.joined(me.name, request.heading, me.entropy(roster.NONCE_BYTES), rules, me.signing)
     return said, replace(state, joined=said)
@@ -53,7 +53,7 @@ def keys(request: KeysRequest, state: State, me: Member) -> tuple[Keys, State]:
 
     Raises: Refusal or ProtocolError.
     """
-    _check_study(request.heading, me)
+    check_study(request.heading, me)
     if request.heading.run != state.run:
         state = _enter(request, state, me)
     _check_forwards(request.heading, state)
@@ -64,7 +64,8 @@ def keys(request: KeysRequest, state: State, me: Member) -> tuple[Keys, State]:
     return drawn.said, replace(state, keys=drawn, sharing=None, masked=None, revealed=None)
 
 
-def _check_study(heading: Heading, me: Member) -> None:
+def check_study(heading: Heading, me: Member) -> None:
+    """Raise Refusal ``another-study`` unless this is the study that the hospital approved."""
     if heading.study != me.study.digest:
         raise Refusal("another-study", "the request is for a study with another digest than the one approved here")
 

@@ -18,6 +18,7 @@ import numpy as np
 from client import secagg
 from client.contributors import Sums, check_maskers, check_members
 from client.data.split import SiteData
+from client.judgement import counts_of, own_judgement
 from client.secagg_state import Member, State
 from shared import fixedpoint, layout, randomness
 from shared.errors import ProtocolError, Refusal, StudyError
@@ -26,19 +27,23 @@ from shared.fixedpoint import WordPlan, Words
 from shared.messages import (
     Contributed,
     ContributeRequest,
+    Ended,
     EndRequest,
     Heading,
     JoinRequest,
     KeysRequest,
+    PreflightRequest,
+    Ready,
     Refused,
     Reply,
     Request,
     RevealRequest,
     SharesRequest,
+    Shown,
 )
 from shared.methods.base import NOTHING, Ask, Contribution, word_plan
 from shared.methods.combinators import InTurn
-from shared.plan import exchanges
+from shared.plan import EVALUATE, exchanges
 from shared.secagg.transcript import state_digest
 
 log = logging.getLogger("consilium.client")
@@ -49,11 +54,13 @@ class Site:
     """What a hospital's node works with, the same for the whole run.
 
     method: the study's plan (``shared.plan.plan_of``), the same as the aggregator's.
+    code: digest of the code that runs here; empty in a simulation, where there is only one.
     """
 
     member: Member
     data: SiteData
     method: InTurn
+    code: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +74,7 @@ class SiteState:
     settled: digest of the state of each stage that is finished in this run, by name.
     secure: where the site is in secure aggregation.
     sums: contributors of the sums that it was part of, in this run and in earlier ones.
+    judged: the state from which the released model was judged; empty before.
     """
 
     run: str = ""
@@ -76,6 +84,7 @@ class SiteState:
     settled: Mapping[str, bytes] = field(default_factory=dict)
     secure: State = field(default_factory=State)
     sums: Sums = field(default_factory=Sums)
+    judged: Arrays = field(default_factory=lambda: NOTHING)
 
 
 def answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, SiteState]:
@@ -110,6 +119,8 @@ def _answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, Site
     match request:
         case ContributeRequest():
             return _contribute(request, state, site)
+        case PreflightRequest():
+            return _ready(request, site), state
         case JoinRequest():
             reply, secure = secagg.join(request, state.secure, member)
         case KeysRequest():
@@ -120,7 +131,30 @@ def _answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, Site
             reply, secure, sums = secagg.reveal(request, state.secure, member, state.sums)
             state = replace(state, sums=sums)
         case EndRequest():
-            reply, secure = secagg.end(request, state.secure, member)
+            return _end(request, state, site)
+    return reply, replace(state, secure=secure)
+
+
+def _ready(request: PreflightRequest, site: Site) -> Ready:
+    """Say that the study is approved here, with whom, and how much this hospital brings if that may be shown."""
+    member = site.member
+    secagg.check_study(request.heading, member)
+    counts = counts_of(site.data, len(member.study.data.classes)) if member.policy.show_counts else None
+    return Ready(member.name, request.heading, member.pinned, site.code, counts)
+
+
+def _end(request: EndRequest, state: SiteState, site: Site) -> tuple[Ended, SiteState]:
+    """Forget the run's secrets; show the hospital's own metrics if its policy lets them be shown."""
+    member = site.member
+    if member.study.aggregation.secure:
+        reply, secure = secagg.end(request, state.secure, member)
+    else:
+        reply, secure = Ended(member.name, request.heading), state.secure
+    if request.finished and member.policy.show_metrics and state.judged:
+        judged = own_judgement(member, site.data, site.method, state.judged)
+        shown = {name: Shown(each.value, each.low, each.high) for name, each in judged.metrics.items()}
+        finite = {name: each for name, each in shown.items() if all(map(math.isfinite, vars(each).values()))}
+        reply = replace(reply, rows=judged.n, metrics=finite)
     return reply, replace(state, secure=secure)
 
 
@@ -132,7 +166,8 @@ def _contribute(request: ContributeRequest, state: SiteState, site: Site) -> tup
         ask, plan, settled = _question(request, state, site)
         words, staged = _compute(request, state, site, ask, plan)
         reply = Contributed(member.name, heading, words)
-        return reply, replace(state, round=heading.round, staged=staged, settled=settled)
+        state = replace(state, round=heading.round, staged=staged, settled=settled)
+        return reply, _seen(request, state, site)
     digest = state_digest(request.state)
     stored = secagg.sent_before(request, digest, state.secure)
     if stored:
@@ -151,7 +186,13 @@ def _contribute(request: ContributeRequest, state: SiteState, site: Site) -> tup
         return _refused(error, request, member.name), replace(state, secure=used_up)
     about = (digest, ask.part, ask.exact)
     masked, secure = secagg.mask(request, state.secure, member, opened, words, about)
-    return masked, replace(state, staged=staged, secure=secure)
+    return masked, _seen(request, replace(state, staged=staged, secure=secure), site)
+
+
+def _seen(request: ContributeRequest, state: SiteState, site: Site) -> SiteState:
+    """Return the state after a contribution: the model that is judged is remembered, for the hospital's own report."""
+    judging = site.method.stage(request.state) == EVALUATE
+    return replace(state, judged=dict(request.state)) if judging else state
 
 
 def _admit(request: ContributeRequest, state: SiteState, member: Member) -> SiteState:
@@ -166,7 +207,7 @@ def _admit(request: ContributeRequest, state: SiteState, member: Member) -> Site
     if not (member.study.aggregation.secure or member.policy.unmasked):
         raise Refusal("unmasked", "this hospital's policy allows no sum without secure aggregation")
     if heading.run != state.run:
-        state = SiteState(run=heading.run, secure=state.secure, sums=state.sums.next_run())
+        state = SiteState(run=heading.run, secure=state.secure, sums=state.sums.next_run(), judged=state.judged)
     if heading.round > exchanges(member.study):
         raise Refusal("beyond-plan", f"the study plans {exchanges(member.study)} sums, and this would be one more")
     if heading.round < state.round:

@@ -4,6 +4,7 @@ Every message names the run, the round and the attempt, so that an answer to ano
 to this. A reply carries words, a refusal a code and a hint; nothing that was computed from patients travels beside
 the words. docs/protocol.md has the order of the messages and both sides' rules; ``shared/secagg/`` the parts of them.
 
+    preflight    PreflightRequest   -> Ready        between machines: is the study approved, and with whom
     join         JoinRequest        -> Joined       once a run: who takes part, and a nonce of each
     keys         KeysRequest        -> Keys         public keys for a round \
     shares       SharesRequest      -> Shares       sealed shares           / only when somebody was away
@@ -37,6 +38,45 @@ class Heading:
     study: str
     round: int
     attempt: int = 1
+
+
+@dataclass(frozen=True)
+class PreflightRequest:
+    """The aggregator asks whether a site is ready for a study, before a run."""
+
+    heading: Heading
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much one hospital brings, where its policy lets that be shown.
+
+    class_rows: training rows by class index; empty for a number.
+    out_of_contract: values outside the contract, by column.
+    """
+
+    patients: int
+    rows: int
+    training_rows: int
+    held_out_rows: int
+    class_rows: tuple[int, ...]
+    out_of_contract: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A site has approved the study, and its data fit it.
+
+    members: identities (Ed25519 public keys, 32 bytes) that the hospital pinned, by name, its own included.
+    code: digest of the code that it runs (``shared.provenance.code_digest``).
+    counts: None unless the hospital's policy lets them be shown.
+    """
+
+    site: str
+    heading: Heading
+    members: Mapping[str, bytes]
+    code: str
+    counts: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -202,17 +242,37 @@ class Revealed:
 
 @dataclass(frozen=True)
 class EndRequest:
-    """The run is over, or was given up: sites forget its secrets."""
+    """The run is over, or was given up: sites forget its secrets.
+
+    finished: whether it came to its end.
+    """
 
     heading: Heading
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One metric of the released model on one hospital's own held-out rows: its value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A site has forgotten the run's secrets."""
+    """A site has forgotten the run's secrets.
+
+    rows: held-out rows behind ``metrics``.
+    metrics: of the released model on its own held-out rows; empty unless the run is finished and the hospital's policy
+        lets them be shown.
+    """
 
     site: str
     heading: Heading
+    rows: int = 0
+    metrics: Mapping[str, Shown] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,8 +289,10 @@ class Refused:
     hint: str
 
 
-Request = JoinRequest | KeysRequest | SharesRequest | ContributeRequest | RevealRequest | EndRequest
-Reply = Joined | Keys | Shares | Contributed | Revealed | Ended | Refused
+Request = (
+    PreflightRequest | JoinRequest | KeysRequest | SharesRequest | ContributeRequest | RevealRequest | EndRequest
+)
+Reply = Ready | Joined | Keys | Shares | Contributed | Revealed | Ended | Refused
 
 
 def payload_bytes(message: object) -> int:

@@ -183,9 +183,9 @@ def study_new(
     output: Annotated[Path | None, typer.Option(help="Where to write it; else NAME.toml here.")] = None,
 ) -> None:
     """Draft a study file from your data; every guess is marked for you to confirm."""
+    from server.output import replace_text
     from shared.errors import OutputError
     from simulations.draft import draft_study
-    from simulations.output import replace_text
 
     target = output or Path(f"{name or source.stem}.toml")
     if os.path.lexists(target):
@@ -221,8 +221,8 @@ def _run(
     output: Path | None,
     resume: bool,
 ) -> tuple[Outcome, Path]:
+    from server import output as folders
     from shared.study import load_study
-    from simulations import output as folders
     from simulations.display import LiveLine
     from simulations.hospitals import check_dealing, hospitals_of
     from simulations.run import run as run_simulation

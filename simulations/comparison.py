@@ -14,15 +14,14 @@ from typing import Any
 
 from client.data.split import SiteData
 from server.training import Observers, Progress
-from shared import metrics
 from shared.errors import RunAbandoned
 from shared.examples import Examples, Part, concatenate
+from shared.judgement import judge
 from shared.methods import METHODS
 from shared.methods.base import NOTHING
 from shared.methods.combinators import InTurn
 from shared.metrics import Judgement
 from shared.plan import EVALUATE, EVERYONE
-from shared.randomness import generator
 from shared.scores import Sums
 from shared.study import FedAvg, Study
 from simulations.local import Consortium
@@ -75,12 +74,6 @@ def compare(
         local[site] = judge(study, f"local/{site}", sums)
         at_home[site] = judge(study, f"home/{site}", own)
     return Comparison(pooled, local, at_home, tuple(failed))
-
-
-def judge(study: Study, label: str, sums: Sums) -> Judgement:
-    """Return the judgement of some sums; the label seeds its resamples."""
-    drawn = generator(study.study.seed, "bootstrap", label)
-    return metrics.judge(sums, study.evaluation.bootstrap_replicates, drawn)
 
 
 def kept_sums(plan: InTurn, progress: Progress, parts: Mapping[Part, Examples]) -> Sums:

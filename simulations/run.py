@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from client.data.split import SiteData
-from server import checkpoint
-from server.outcome import Outcome, RoundRecord, SiteSummary, metrics_of
+from server import checkpoint, output
+from server.outcome import Outcome, RoundRecord, SiteSummary
 from server.training import Observers, Progress
-from shared.errors import OutputError
 from shared.examples import Part
+from shared.judgement import judge
 from shared.methods.combinators import InTurn
 from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
 from shared.study import Study
-from simulations import comparison, output
+from simulations import comparison
 from simulations.hospitals import Hospitals
 from simulations.local import Consortium, gather
 
@@ -51,9 +51,9 @@ def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display:
     started = time.perf_counter()
     display.say("hospitals check their data")
     consortium = gather(study, hospitals.raw)
-    identity = output.identity_of(study, consortium.data)
+    identity = identity_of(study, consortium.data)
     output.claim(folder, identity, resume)
-    with output.locked(folder), _logged(folder), threadpool_limits(limits=study.study.threads):
+    with output.locked(folder), output.logged(folder), threadpool_limits(limits=study.study.threads):
         resumed = checkpoint.read(folder / output.CHECKPOINT, identity)
         # Time that earlier processes spent on this run counts.
         started -= sum(record.seconds for record in resumed.history) if resumed else 0.0
@@ -62,7 +62,7 @@ def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display:
         compared = comparison.compare(consortium, judged_on, time.perf_counter, lambda what: _tell(display, what))
         display.say("writing the report")
         outcome = _outcome(consortium, plan, progress, compared, hospitals.attributions, started)
-        _write(outcome, folder)
+        output.write(outcome, folder)
     return outcome
 
 
@@ -98,9 +98,9 @@ def _outcome(
 
     study = consortium.study
     results = plan.result(progress.state)
-    judged = {name: comparison.judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()}
+    judged = {name: judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()}
     per_site = {
-        name: comparison.judge(study, f"site/{name}", comparison.kept_sums(plan, progress, data.parts))
+        name: judge(study, f"site/{name}", comparison.kept_sums(plan, progress, data.parts))
         for name, data in consortium.data.items()
     }
     method = plan.method(progress.state, TRAIN)
@@ -120,7 +120,7 @@ def _outcome(
         attributions=tuple(attributions),
         description=method.description(),  # type: ignore[attr-defined]  # a TrainingMethod
         seconds_total=time.perf_counter() - started,
-        peak_memory_bytes=_peak_memory_bytes(),
+        peak_memory_bytes=output.peak_memory_bytes(),
         versions={**versions(), "code": code_digest()},
     )
 
@@ -140,8 +140,6 @@ def _cautions(compared: comparison.Comparison, progress: Progress) -> tuple[str,
 
 
 def _summary(study: Study, data: SiteData, failed_alone: bool) -> SiteSummary:
-    import numpy as np
-
     training, held_out = data.parts[Part.TRAINING], data.parts[Part.HELD_OUT]
     classes = study.data.classes
     class_rows = np.bincount(training.labels.astype(int), minlength=len(classes)).tolist() if classes else []
@@ -167,39 +165,13 @@ def _summary(study: Study, data: SiteData, failed_alone: bool) -> SiteSummary:
     )
 
 
-def _write(outcome: Outcome, folder: Path) -> None:
-    from server.report import model_card, write_report
-    from shared.bundle import write_bundle
-
-    write_bundle(folder / output.MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome))
-    write_report(outcome, folder / output.REPORT)
-    output.replace_text(folder / output.METRICS, json.dumps(metrics_of(outcome), indent=2, allow_nan=False) + "\n")
-
-
-@contextmanager
-def _logged(folder: Path) -> Iterator[None]:
-    """Write the log of this run into its folder while the block runs."""
-    try:
-        handler = logging.FileHandler(folder / output.LOG, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder / output.LOG}: cannot be written: {error.strerror}.") from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger = logging.getLogger("consilium")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-def _peak_memory_bytes() -> int:
-    """Return the largest resident size of this process so far; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
+    """Return what makes two runs the same run: the study's name and digest, and a digest of all sites' data."""
+    digest = hashlib.sha256()
+    for name, site in data.items():
+        for part, examples in site.parts.items():
+            digest.update(f"{name}\x1f{part}\x1f{len(examples)}\x1f".encode())
+            for array in (examples.values, examples.outside, examples.labels, examples.images):
+                if array is not None:
+                    digest.update(np.ascontiguousarray(array).tobytes())
+    return {"study": study.name, "digest": study.digest, "data": digest.hexdigest()}

@@ -163,6 +163,18 @@ class ServerOptimizer(Protocol):
         ...
 
 
+class PlainMean:
+    """The mean itself becomes the weights. Sites make the study's plan with it; they never move weights."""
+
+    def init(self, weights: Arrays) -> Arrays:
+        """Return nothing: the mean remembers nothing."""
+        return NOTHING
+
+    def apply(self, state: Arrays, weights: Arrays, mean: Arrays) -> tuple[Arrays, Arrays]:
+        """Return the mean."""
+        return state, mean
+
+
 class TrainingMethod(Method[Arrays], Protocol):
     """A method whose result is the weights of a model. ``METHODS`` lists these."""
 

@@ -11,20 +11,21 @@ A folder belongs to one run: one study, one set of data. Files that people read 
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from client.data.split import SiteData
 from server.checkpoint import check_identity, remedy
 from shared.errors import CheckpointError, OutputError
 from shared.study import Study
+
+if TYPE_CHECKING:
+    from server.outcome import Outcome
 
 CHECKPOINT = "checkpoint"
 METRICS = "metrics.json"
@@ -35,18 +36,6 @@ _IDENTITY = "run.json"
 _LOCK = "lock"
 _UNFINISHED = f".{CHECKPOINT}.part"
 """What a process killed while it took an empty folder leaves there."""
-
-
-def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
-    """Return what makes two runs the same run: the study's name and digest, and a digest of all sites' data."""
-    digest = hashlib.sha256()
-    for name, site in data.items():
-        for part, examples in site.parts.items():
-            digest.update(f"{name}\x1f{part}\x1f{len(examples)}\x1f".encode())
-            for array in (examples.values, examples.outside, examples.labels, examples.images):
-                if array is not None:
-                    digest.update(np.ascontiguousarray(array).tobytes())
-    return {"study": study.name, "digest": study.digest, "data": digest.hexdigest()}
 
 
 def choose(study: Study, output: Path | None, resume: bool) -> Path:
@@ -169,3 +158,43 @@ def replace_text(path: Path, text: str, advice: str | None = None) -> None:
             temporary.unlink(missing_ok=True)
         advice = advice or f"{remedy(error)}, then go on with --resume."
         raise OutputError(f"{path}: cannot be written: {error.strerror}. {advice}") from None
+
+
+def write(outcome: Outcome, folder: Path) -> None:
+    """Write what a finished run leaves: model, report and, last, the numbers."""
+    from server.outcome import metrics_of
+    from server.report import model_card, write_report
+    from shared.bundle import write_bundle
+
+    write_bundle(folder / MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome))
+    write_report(outcome, folder / REPORT)
+    replace_text(folder / METRICS, json.dumps(metrics_of(outcome), indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Write the log of this run into its folder while the block runs."""
+    try:
+        handler = logging.FileHandler(folder / LOG, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder / LOG}: cannot be written: {error.strerror}.") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("consilium")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size of this process so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from server import output
 from shared.errors import CheckpointError, OutputError
-from simulations import output
+from simulations.run import identity_of
 from tests.builders import random_consortium, table_study
 
 IDENTITY = {"study": "small", "digest": "abc", "data": "def"}
@@ -76,10 +77,10 @@ def test_runs_are_numbered_and_resume_takes_the_newest(tmp_path: Path, monkeypat
 def test_the_identity_changes_with_one_value_at_one_site() -> None:
     study = table_study()
     data = random_consortium(study, {"a": 5, "b": 5}).data
-    first = output.identity_of(study, data)
-    assert output.identity_of(study, random_consortium(study, {"a": 5, "b": 5}).data) == first
+    first = identity_of(study, data)
+    assert identity_of(study, random_consortium(study, {"a": 5, "b": 5}).data) == first
     data["b"].parts["training"].values[0, 0] += 1e-9
-    assert output.identity_of(study, data)["data"] != first["data"]
+    assert identity_of(study, data)["data"] != first["data"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"study": "sm', b"\xff\x00", b"[]", b"3", b'"text"', b"null"])

@@ -1,0 +1,196 @@
+"""All studies of one hospital at its node: which are approved, where each stands, and the record of what left.
+
+The order in which a question is answered: read it strictly; is the study approved, and is the code still the one that
+was approved; was the same asked before; the site's own steps (``client/site.py``, the same as in a simulation); write
+down the state and the reply; write down in the record what leaves; sign it. Nothing leaves that is not written down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from client import store
+from client.approval import Approval
+from client.approval import check as check_approval
+from client.policy import Policy
+from client.secagg_state import Member
+from client.site import Site, answer
+from client.store import Kept
+from shared import codec, packing
+from shared.errors import ConsiliumError, ProtocolError, Refusal
+from shared.messages import Contributed, ContributeRequest, Heading, Refused, Reply, Request, Revealed
+from shared.methods.base import PlainMean
+from shared.packing import Packed
+from shared.plan import plan_of
+from shared.secagg.keys import Entropy, SigningKey
+
+log = logging.getLogger("consilium.client")
+
+Record = Callable[[str, Mapping[str, Any]], None]
+"""Appends a line to the hospital's record: the event, and its fields."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hospital:
+    """Who answers, and under which rules.
+
+    folder: the hospital's own.
+    code: digest of the code that runs here.
+    approvals: of each study by digest, as they stand now.
+    record: of everything that leaves.
+    """
+
+    name: str
+    folder: Path
+    signing: SigningKey
+    policy: Policy
+    code: str
+    approvals: Callable[[], Mapping[str, Approval]]
+    record: Record
+    entropy: Entropy = secrets.token_bytes
+
+
+@dataclass(eq=False)
+class _Open:
+    """One approved study at work."""
+
+    approval: Approval
+    site: Site
+    kept: Kept
+
+
+@dataclass(eq=False)
+class Desk:
+    """Answers questions, one at a time."""
+
+    hospital: Hospital
+    _open: dict[str, _Open] = field(default_factory=dict)
+
+    def answer(self, asked: Packed, message: str) -> tuple[Packed, bytes]:
+        """Return the packed reply to a packed request, and the hospital's signature of it.
+
+        message: id of the Flower message that brought the request.
+        """
+        request: Request | None = None
+        try:
+            request = packing.unpack(asked, *get_args(Request))
+            packed = self._answer(request, asked)
+        except (ProtocolError, Refusal) as error:
+            packed = self._refused(request, error.code, error.hint)
+        except Exception as error:
+            packed = self._failed(request, error)
+        return packed, self.sign(packed, request, message)
+
+    def sign(self, packed: Packed, request: Request | None, message: str) -> bytes:
+        """Return the hospital's signature of a reply."""
+        heading = request.heading if request else Heading("", "", 0)
+        return codec.sign(packed, heading, self.hospital.name, message, self.hospital.signing)
+
+    def _failed(self, request: Request | None, error: Exception) -> Packed:
+        # An error's text may quote a patient: only its kind and the places in the code are written, even here.
+        places = "".join(traceback.format_tb(error.__traceback__))
+        log.error("site=%s failed=%s\n%s", self.hospital.name, type(error).__name__, places)
+        return self._refused(request, "internal-error", "see the site's own log")
+
+    def _refused(self, request: Request | None, code: str, hint: str) -> Packed:
+        heading = request.heading if request else Heading("", "", 0)
+        refused = Refused(self.hospital.name, heading, code, hint)
+        packed = packing.pack(refused)
+        self._record(request, refused, packed)
+        return packed
+
+    def _answer(self, request: Request, asked: Packed) -> Packed:
+        study = self._study(request.heading.study)
+        if study.kept.asked == asked.digest:
+            log.info("site=%s round=%d said again", self.hospital.name, request.heading.round)
+            return study.kept.reply
+        self._check_runs(request, study)
+        reply, state = answer(request, study.kept.state, study.site)
+        packed = packing.pack(reply)
+        kept = dataclasses.replace(
+            study.kept,
+            state=state,
+            asked=asked.digest,
+            said=packed.text.decode(),
+            block=np.frombuffer(packed.block, np.uint8),
+            released=_released(study, reply),
+        )
+        store.write(self._folder(study.approval), kept)
+        study.kept = kept
+        self._record(request, reply, packed)
+        return packed
+
+    def _study(self, digest: str) -> _Open:
+        """Return an approved study, ready to answer; its data and state are read once.
+
+        Raises: Refusal as ``client.approval.check``.
+        """
+        approval = self.hospital.approvals().get(digest)
+        if approval is None:
+            self._open.pop(digest, None)
+            raise Refusal("not-approved", "this hospital has not approved a study with this digest")
+        check_approval(approval, self.hospital.code)
+        study = self._open.get(digest)
+        if study is None or study.approval != approval:
+            study = self._open[digest] = self._opened(approval)
+        return study
+
+    def _opened(self, approval: Approval) -> _Open:
+        study = approval.study
+        hospital = self.hospital
+        member = Member(hospital.name, hospital.signing, approval.members, hospital.policy, study, hospital.entropy)
+        try:
+            data = approval.data()
+        except ConsiliumError:
+            raise Refusal("cohort-changed", "the frozen cohort is not what was approved here") from None
+        site = Site(member, data, plan_of(study, PlainMean()), hospital.code)
+        return _Open(approval, site, store.read(self._folder(approval)))
+
+    def _folder(self, approval: Approval) -> Path:
+        return self.hospital.folder / "states" / approval.digest
+
+    def _check_runs(self, request: Request, study: _Open) -> None:
+        """Raise Refusal ``runs-used-up`` if this sum was released as often as the hospital allowed."""
+        number, allowed = request.heading.round, study.approval.runs
+        if isinstance(request, ContributeRequest) and study.kept.released.get(str(number), 0) >= allowed:
+            raise Refusal("runs-used-up", f"this hospital approved {allowed} run(s) of the study: it must approve anew")
+
+    def _record(self, request: Request | None, reply: Reply, packed: Packed) -> None:
+        heading = reply.heading
+        fields: dict[str, Any] = {
+            "asked": type(request).__name__ if request else "unreadable",
+            "said": type(reply).__name__,
+            "study": heading.study,
+            "run": heading.run,
+            "round": heading.round,
+            "attempt": heading.attempt,
+            "bytes": len(packed.text) + len(packed.block),
+            "digest": packed.digest.hex(),
+        }
+        if isinstance(reply, Refused):
+            fields["code"] = reply.code
+        self.hospital.record("reply", fields)
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+def _released(study: _Open, reply: Reply) -> Mapping[str, int]:
+    """Return how often each exchange's sum was released, this reply included."""
+    secure = study.approval.study.aggregation.secure
+    if not isinstance(reply, Revealed if secure else Contributed):
+        return study.kept.released
+    number = str(reply.heading.round)
+    return {**study.kept.released, number: study.kept.released.get(number, 0) + 1}

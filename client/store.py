@@ -1,0 +1,105 @@
+"""What a site keeps on its disk of each approved study: where it stands, and the last thing that it said.
+
+A site answers a question once. So its new state and its reply are written, in one file and one step, before the reply
+leaves: a node that is killed after that says the same bytes again when it is asked the same again, and one that is
+killed before has not answered. Secrets of the round in progress are not in the file; a node that lost them says so, and
+the aggregator begins the round anew.
+
+The file is a packed text and block (``shared/packing.py``), each after its length; only its owner can read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.site import SiteState
+from shared import files, packing
+from shared.errors import ProtocolError, Refusal
+from shared.packing import Packed
+
+FILE = "state.bin"
+_MAGIC = b"consilium site state 1\n"
+_LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Where a site stands in one approved study.
+
+    state: see ``SiteState``.
+    asked: digest of the last request that was answered; empty before the first.
+    said: the answer's text; block: its arrays as bytes, shape (n,), uint8.
+    released: how often each exchange's sum was released, by the exchange's number.
+    """
+
+    state: SiteState = field(default_factory=SiteState)
+    asked: bytes = b""
+    said: str = field(repr=False, default="")
+    block: NDArray[np.uint8] = field(repr=False, default_factory=lambda: np.zeros(0, np.uint8))
+    released: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def reply(self) -> Packed:
+        """The last answer."""
+        return Packed(self.said.encode(), self.block.data if len(self.block) else b"")
+
+
+def write(folder: Path, kept: Kept) -> None:
+    """Replace what is kept in ``folder``; secrets of the round in progress are left out.
+
+    Raises: Refusal ``disk`` if it cannot be written: what is not kept is not said.
+    """
+    secure = dataclasses.replace(kept.state.secure, keys=None, sharing=None, masked=None, revealed=None)
+    packed = packing.pack(dataclasses.replace(kept, state=dataclasses.replace(kept.state, secure=secure)))
+
+    def fill(file: BinaryIO) -> None:
+        file.write(_MAGIC)
+        for part in (packed.text, packed.block):
+            file.write(len(part).to_bytes(_LENGTH_BYTES, "big"))
+            file.write(part)
+
+    try:
+        files.make_folder(folder, files.FOLDER_MODE)
+        files.replace(folder / FILE, fill, files.SECRET_MODE)
+    except OSError as error:
+        raise Refusal("disk", f"the hospital's node cannot write its state: {error.strerror}") from None
+
+
+def read(folder: Path) -> Kept:
+    """Return what is kept in ``folder``; a fresh start where there is nothing.
+
+    Raises: Refusal ``state-damaged``: going on from nothing could answer a question twice.
+    """
+    try:
+        content = (folder / FILE).read_bytes()
+    except FileNotFoundError:
+        return Kept()
+    except OSError as error:
+        raise Refusal("disk", f"the hospital's node cannot read its state: {error.strerror}") from None
+    view, parts = memoryview(content), []
+    at = len(_MAGIC)
+    if not content.startswith(_MAGIC):
+        raise _damaged()
+    for _ in range(2):
+        length = int.from_bytes(view[at : at + _LENGTH_BYTES], "big")
+        at += _LENGTH_BYTES
+        parts.append(view[at : at + length])
+        at += length
+    if at != len(content):
+        raise _damaged()
+    try:
+        kept: Kept = packing.unpack(Packed(bytes(parts[0]), parts[1]), Kept)
+    except ProtocolError:
+        raise _damaged() from None
+    return kept
+
+
+def _damaged() -> Refusal:
+    return Refusal("state-damaged", "what the hospital's node kept of the study cannot be read: approve it anew")
