@@ -28,7 +28,7 @@ from client.site import Site, answer
 from client.store import Kept
 from shared import codec, packing
 from shared.errors import ConsiliumError, ProtocolError, Refusal
-from shared.messages import Contributed, ContributeRequest, Heading, Refused, Reply, Request, Revealed
+from shared.messages import Contributed, ContributeRequest, Heading, PreflightRequest, Refused, Reply, Request, Revealed
 from shared.methods.base import PlainMean
 from shared.packing import Packed
 from shared.plan import plan_of
@@ -46,7 +46,7 @@ class Hospital:
 
     folder: the hospital's own.
     code: digest of the code that runs here.
-    approvals: of each study by digest, as they stand now.
+    approvals: of a study by its digest, as it stands now; None where there is none.
     record: of everything that leaves.
     """
 
@@ -55,7 +55,7 @@ class Hospital:
     signing: SigningKey
     policy: Policy
     code: str
-    approvals: Callable[[], Mapping[str, Approval]]
+    approvals: Callable[[str], Approval | None]
     record: Record
     entropy: Entropy = secrets.token_bytes
 
@@ -117,6 +117,10 @@ class Desk:
         self._check_runs(request, study)
         reply, state = answer(request, study.kept.state, study.site)
         packed = packing.pack(reply)
+        if isinstance(request, PreflightRequest):
+            # It changes nothing, and must not take the place of an answer that may be asked for again.
+            self._record(request, reply, packed)
+            return packed
         kept = dataclasses.replace(
             study.kept,
             state=state,
@@ -135,11 +139,14 @@ class Desk:
 
         Raises: Refusal as ``client.approval.check``.
         """
-        approval = self.hospital.approvals().get(digest)
-        if approval is None:
+        approval = self.hospital.approvals(digest)
+        try:
+            check_approval(approval, self.hospital.code)
+        except Refusal:
+            # The patients of a study that was withdrawn are not kept in memory.
             self._open.pop(digest, None)
-            raise Refusal("not-approved", "this hospital has not approved a study with this digest")
-        check_approval(approval, self.hospital.code)
+            raise
+        assert approval is not None
         study = self._open.get(digest)
         if study is None or study.approval != approval:
             study = self._open[digest] = self._opened(approval)

@@ -16,7 +16,7 @@ from server import secagg
 from server.exchange import Port
 from server.secagg_state import MaskedTotal, Ready, Secured, Session
 from shared import fixedpoint, layout
-from shared.errors import ProtocolError, RunAbandoned
+from shared.errors import ProtocolError, RunAbandoned, SecretsLost
 from shared.examples import Arrays
 from shared.fixedpoint import WordPlan
 from shared.messages import Contributed, ContributeRequest, Heading, Keys, Receipt
@@ -104,6 +104,7 @@ def _masked_total(question: Question, port: Port, secured: Secured, journal: Cal
     secured = replace(secured, ready=ready, asked=True)
     journal(secured)
     sum_ = _contribute(question, ready.roster.heading, tuple(sorted(ready.sealed)), port, ready, secured.session)
+    _check_secrets(question, port)
     fewest = max(ready.roster.threshold, secured.session.min_sites)
     if len(sum_.contributors) < fewest:
         reasons = _abandoned(question, len(sum_.contributors), fewest, port)
@@ -112,6 +113,22 @@ def _masked_total(question: Question, port: Port, secured: Secured, journal: Cal
     secured = replace(secured, total=total)
     journal(secured)
     return secured
+
+
+_SECRETS_LOST = ("not-shared", "unknown-run")
+"""What a site refuses with whose process was started anew after it had shared the round's secrets."""
+
+
+def _check_secrets(question: Question, port: Port) -> None:
+    """Raise SecretsLost if a site is there and has lost the round's secrets: it answered nothing, and nothing is known.
+
+    Going on without it would change the sum. Begun anew, under a new run id, the round has everybody's words again.
+    """
+    lost = [site for site, code in port.tally.dropped.items() if code in _SECRETS_LOST]
+    if lost:
+        raise SecretsLost(
+            f"exchange {question.heading.round}: {', '.join(lost)} was started anew and lost the round's secrets."
+        )
 
 
 class _Sum:

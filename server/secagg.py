@@ -15,8 +15,6 @@ from server.secagg_state import MaskedTotal, Ready, Session
 from server.unmask import unmask
 from shared.errors import ProtocolError, RunAbandoned
 from shared.messages import (
-    Ended,
-    EndRequest,
     Heading,
     Joined,
     JoinRequest,
@@ -198,11 +196,6 @@ def _revealed_taker(
         replies[reply.site] = reply
 
     return take
-
-
-def end(session: Session, heading: Heading, port: Port) -> None:
-    """Tell every member that the run is over, so that it forgets the run's secrets; who does not hear does so later."""
-    port.ask(dict.fromkeys(session.members, EndRequest(heading)), Ended, lambda _reply: None)
 
 
 def _require(count: int, fewest: int, did: str, missing: Mapping[str, str]) -> None:

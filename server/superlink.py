@@ -7,11 +7,12 @@ whose digest never changes: the aggregator runs the installed ``server.app``, an
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import socket
+import ssl
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def programs(folder: Path, port: int) -> tuple[Program, Program]:
         ),
         folder / "processes" / "superlink.log",
         environment(folder),
-        ready=lambda: _answers(folder, port),
+        ready=lambda: _answers(port),
         min_delay_s=0.5,
         max_delay_s=15.0,
         folder=home,
@@ -109,11 +110,9 @@ def _script(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def _answers(folder: Path, port: int) -> bool:
-    with contextlib.suppress(DeploymentError), control(folder, port) as api:
-        api.runs()
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True
-    return False
 
 
 @dataclass(frozen=True)
@@ -194,23 +193,25 @@ class Control:
             raise DeploymentError(f"SuperLink does not answer {name}: {type(error).__name__}. Is it running?") from None
 
 
-@contextlib.contextmanager
-def control(folder: Path, port: int) -> Iterator[Control]:
-    """Connect to SuperLink's Control API while the block runs."""
+def control(folder: Path, port: int) -> Control:
+    """Return SuperLink's Control API; it connects when it is asked something.
+
+    Raises: DeploymentError if the folder's certificates cannot be used.
+    """
     from flwr.supercore.control.control_http_client import ControlHttpClient
     from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
-    authority = (folder / "certificates" / "loopback-ca.crt").read_bytes()
-    client = ControlHttpClient.from_server_address(
-        f"127.0.0.1:{port}",
-        False,
-        authority,
-        interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-    )
+    path = folder / "certificates" / "loopback-ca.crt"
     try:
-        yield Control(client)
-    finally:
-        client.close()
+        context = ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise DeploymentError(f"{path}: cannot be used: {error}. Was this folder made by init?") from None
+    version = RuntimeVersionHttpInterceptor(component_name="flwr CLI")
+    return Control(
+        ControlHttpClient(
+            f"https://127.0.0.1:{port}", interceptors=[version], verify=context, timeout=_CONTROL_TIMEOUT_S
+        )
+    )
 
 
 def bundle() -> bytes:

@@ -19,9 +19,9 @@ from server.outcome import RoundRecord
 from server.round import Question, RoundOutcome, run_round, wrong_sum
 from server.secagg_state import Secured
 from server.transport import Transport
-from shared.errors import ProtocolError, RunAbandoned
+from shared.errors import ProtocolError, RunAbandoned, SecretsLost
 from shared.examples import Arrays
-from shared.messages import Heading
+from shared.messages import Ended, EndRequest, Heading
 from shared.methods.combinators import InTurn
 from shared.study import Study
 
@@ -53,6 +53,7 @@ class Observers:
     save: makes the progress durable; called before anybody else learns of it.
     journal: makes a round in progress durable, see ``run_round``.
     report: shows it to people.
+    ended: gets what each site says at the end of the run.
     clock: seconds, from any zero.
     """
 
@@ -60,6 +61,7 @@ class Observers:
     save: Callable[[Progress], None] = lambda _progress: None
     journal: Callable[[Secured], None] = lambda _secured: None
     report: Callable[[RoundRecord], None] = lambda _record: None
+    ended: Callable[[Ended], None] = lambda _said: None
 
 
 def run_study(
@@ -86,10 +88,12 @@ def run_study(
     try:
         while not plan.finished(progress.state):
             progress = _advance(study, plan, tuple(sites), transport, progress, observers)
+    except SecretsLost:
+        raise
     except RunAbandoned as error:
-        _end(study, progress, transport)
+        _end(study, progress, tuple(sites), transport, finished=False, take=observers.ended)
         raise RunAbandoned(f"{error} {_advice(str(error))}") from None
-    _end(study, progress, transport)
+    _end(study, progress, tuple(sites), transport, finished=True, take=observers.ended)
     return progress
 
 
@@ -167,12 +171,18 @@ def _dropped(sites: Sequence[str], outcome: RoundOutcome) -> dict[str, str]:
     return {site: outcome.dropped.get(site, "not-asked") for site in sites if site not in outcome.contributors}
 
 
-def _end(study: Study, progress: Progress, transport: Transport) -> None:
+def _end(
+    study: Study,
+    progress: Progress,
+    sites: Sequence[str],
+    transport: Transport,
+    finished: bool,
+    take: Callable[[Ended], None],
+) -> None:
     """Tell the sites that the run is over; whoever does not hear it forgets with the next run."""
-    if progress.secured is None:
-        return
-    heading = Heading(progress.run, study.digest, len(progress.history))
-    secagg.end(progress.secured.session, heading, Port(transport, study.aggregation.deadline_s))
+    members = progress.secured.session.members if progress.secured else sites
+    request = EndRequest(Heading(progress.run, study.digest, len(progress.history)), finished)
+    Port(transport, study.aggregation.deadline_s).ask(dict.fromkeys(members, request), Ended, take)
 
 
 def _last_counted(site: str, history: Sequence[RoundRecord]) -> int:

@@ -92,12 +92,12 @@ class FlowerTransport:
     A question goes out again to a node that was started anew, because the one before took it along; sites answer the
     same question with the same bytes. A reply counts only with the site's own signature.
 
-    identities: Ed25519 public keys by site name.
+    identities: Ed25519 public keys by site name, as enrolled now.
     nodes: where each site's node is now; those that are away are left out.
     """
 
     grid: Grid
-    identities: Mapping[str, bytes]
+    identities: Callable[[], Mapping[str, bytes]]
     nodes: Callable[[], Mapping[str, Node]]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -194,11 +194,12 @@ class FlowerTransport:
 
         Raises: ProtocolError ``bad-signature``.
         """
+        identity = self.identities().get(site, b"")
         try:
-            codec.check_signature(packed, signature, heading, site, message, self.identities[site])
+            codec.check_signature(packed, signature, heading, site, message, identity)
         except ProtocolError:
             unread = Heading("", "", 0)
-            codec.check_signature(packed, signature, unread, site, message, self.identities[site])
+            codec.check_signature(packed, signature, unread, site, message, identity)
             return unread
         return heading
 

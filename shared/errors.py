@@ -14,6 +14,7 @@
     |-- AuditError          a hash-chained record was changed, or cannot be written
     |-- MixedInstallation   server, client, shared and simulations come from different places
     |-- RunAbandoned        a round had fewer contributors than the study demands
+    |   `-- SecretsLost     a site was started anew in mid-round: the round must be begun anew, with all sites
     |-- ProtocolError       the other side sent something that is not what was asked for
     `-- Refusal             a site says no: a code and a hint, never patient data
 
@@ -85,6 +86,10 @@ class RunAbandoned(ConsiliumError):
     """A round had fewer contributors than the study demands."""
 
     exit_code = 3
+
+
+class SecretsLost(RunAbandoned):
+    """A site was started anew in mid-round, and its secrets of the round are gone: all begin the round anew."""
 
 
 class ProtocolError(ConsiliumError):

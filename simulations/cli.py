@@ -223,7 +223,7 @@ def _run(
 ) -> tuple[Outcome, Path]:
     from server import output as folders
     from shared.study import load_study
-    from simulations.display import LiveLine
+    from server.display import LiveLine
     from simulations.hospitals import check_dealing, hospitals_of
     from simulations.run import run as run_simulation
 

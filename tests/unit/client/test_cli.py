@@ -1,32 +1,228 @@
-"""``consilium-client`` explains itself, and says no to everything else."""
+"""``consilium-client`` as a steward uses it: every command, its help, and what it says when it says no."""
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from client import cli
+from client import approval, cli, settings
+from shared import chain
+from shared.errors import ConsiliumError
+from tests.unit.client.hospitals import SETTINGS, TABLE, consortium_of, joined
+
+COMMANDS = ("init", "join", "renew", "check", "approve", "withdraw", "studies")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], []])
-def test_help_says_who_it_is_for_and_that_it_is_not_in_this_release(arguments: list[str]) -> None:
-    result = CliRunner().invoke(cli.app, arguments)
+def ran(*arguments: object) -> str:
+    """The output of a command that must succeed."""
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert 0 == result.exit_code, result.output
+    return result.output
 
-    assert 0 == result.exit_code
-    words = " ".join(re.sub("[│╭╰╮╯─]", " ", result.output).split())
-    assert "For the hospital" in words
-    assert "Not in this release" in words
-    assert "consilium-simulate" in words
+
+def refused(*arguments: object) -> str:
+    """The error of a command that must fail with one of ours, and exit code 2."""
+    with pytest.raises(ConsiliumError) as raised:
+        CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert 2 == raised.value.exit_code
+    return str(raised.value)
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def events(folder: Path) -> list[str]:
+    return [json.loads(line)["event"] for line in (folder / "audit.jsonl").read_text().splitlines()]
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub("[│╭╰╮╯─]", " ", text).split())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three hospitals that have joined; tests that change something make their own."""
+    folder = tmp_path_factory.mktemp("made")
+    joined(folder, "north", "south", "west")
+    return folder
+
+
+@pytest.fixture
+def north(tmp_path: Path) -> Path:
+    """One of three hospitals that have joined, to be changed."""
+    return joined(tmp_path, "north", "south", "west")["north"]
+
+
+def test_help_says_who_it_is_for_and_where_to_begin() -> None:
+    said = words(ran("--help"))
+
+    assert "For the hospital" in said
+    assert "consilium-client init DIR --name NAME" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    assert f"Example: consilium-client {command}" in words(ran(command, "--help"))
 
 
 def test_version_is_the_installed_one() -> None:
-    result = CliRunner().invoke(cli.app, ["--version"])
-
-    assert (0, f"consilium-client {version('consilium')}\n") == (result.exit_code, result.output)
+    assert f"consilium-client {version('consilium')}\n" == ran("--version")
 
 
 def test_an_unknown_command_is_an_error_of_the_user() -> None:
-    assert 2 == CliRunner().invoke(cli.app, ["start"]).exit_code
+    assert 2 == CliRunner().invoke(cli.app, ["begin"]).exit_code
+
+
+def test_init_makes_keys_a_request_and_the_commented_settings_and_shows_no_key(tmp_path: Path) -> None:
+    said = ran("init", tmp_path / "h", "--name", "Charite")
+
+    assert {"identity.json", "request.json", "secrets", "site.toml"} <= files_in(tmp_path / "h")
+    assert settings.template() == (tmp_path / "h" / "site.toml").read_text()
+    assert re.search(r"fingerprint  ([0-9a-f]{4} ){7}[0-9a-f]{4}\n", said)
+    assert "PRIVATE" not in said
+
+
+def test_init_does_not_overwrite_settings_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(SETTINGS)
+    ran("init", tmp_path, "--name", "Charite")
+
+    assert SETTINGS == (tmp_path / "site.toml").read_text()
+
+
+def test_init_twice_is_refused(tmp_path: Path) -> None:
+    ran("init", tmp_path / "h", "--name", "Charite")
+
+    assert "exists already" in refused("init", tmp_path / "h", "--name", "Charite")
+
+
+def test_join_shows_the_consortiums_fingerprint_and_asks(tmp_path: Path) -> None:
+    north = consortium_of(tmp_path, "north")["north"]
+    before = files_in(north)
+
+    assert "give --yes" in refused("join", north, north / "WELCOME.json")
+    assert before == files_in(north)
+    assert "joined" in ran("join", north, north / "WELCOME.json", "--yes")
+    assert ["joined"] == events(north)
+
+
+def test_renew_writes_a_new_request_and_keeps_the_fingerprint(north: Path) -> None:
+    before = json.loads((north / "request.json").read_text())
+    said = ran("renew", north, "--rotate", "tls")
+    after = json.loads((north / "request.json").read_text())
+
+    assert before["csr"] != after["csr"]
+    assert before["fingerprint"] == after["fingerprint"]
+    assert before["fingerprint"][:4] in said
+
+
+def test_check_says_what_would_leave_and_writes_nothing(made: Path) -> None:
+    before = files_in(made / "north")
+    said = ran("check", made / "north", made / "small.toml")
+
+    assert "100 patients" in said
+    assert "1. Preparation, once" in said
+    assert "2. Training, 2 times" in said
+    assert "3. Evaluation, once" in said
+    assert before == files_in(made / "north")
+
+
+def test_check_works_before_a_hospital_has_joined(tmp_path: Path) -> None:
+    north = consortium_of(tmp_path, "north")["north"]
+
+    assert "What would leave" in ran("check", north, tmp_path / "small.toml")
+
+
+def test_check_says_what_the_policy_does_not_allow(north: Path) -> None:
+    (north / "site.toml").write_text(SETTINGS + "[policy]\nmin_patients = 200\n")
+
+    assert "Your own [policy] does not allow it. min_patients" in ran("check", north, north.parent / "small.toml")
+
+
+def approve(folder: Path, *more: object) -> tuple[object, ...]:
+    return ("approve", folder, folder.parent / "small.toml", "--roster", folder.parent / "ROSTER.json", *more)
+
+
+def test_approve_shows_what_leaves_and_every_member_and_pins_them(north: Path) -> None:
+    said = ran(*approve(north, "--yes"))
+    found = approval.read_all(north).popitem()[1]
+
+    assert said.index("What would leave") < said.index("Members of Heart") < said.index("approved small")
+    for name in ("north  (this hospital)", "south", "west"):
+        assert re.search(rf"([0-9a-f]{{4}} ){{7}}[0-9a-f]{{4}}  {re.escape(name)}\n", said)
+    assert {"north", "south", "west"} == set(found.members)
+    assert 100 == sum(map(len, found.data().parts.values()))
+
+
+def test_the_record_has_the_approval_with_the_snapshots_digest(north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    found = approval.read_all(north).popitem()[1]
+    line = json.loads((north / "audit.jsonl").read_text().splitlines()[-1])
+
+    assert ("approved", found.cohort, found.digest, found.code) == tuple(
+        line[key] for key in ("event", "cohort", "study", "code")
+    )
+    chain.verify(north / "audit.jsonl")
+
+
+def test_nobody_at_a_terminal_approves_nothing(north: Path) -> None:
+    before = files_in(north)
+
+    assert "not approved, nothing was written" in refused(*approve(north))
+    assert before == files_in(north)
+
+
+def test_a_refused_approval_says_why_and_leaves_no_folder(north: Path) -> None:
+    (north / "site.toml").write_text(SETTINGS + '[policy]\nmin_sites = 9\nmethods = ["neural"]\n')
+    before = files_in(north)
+    said = refused(*approve(north, "--yes"))
+
+    assert "min_sites" in said
+    assert "methods" in said
+    assert before == files_in(north)
+
+
+def test_the_roster_of_the_welcome_may_be_too_old_and_says_so(made: Path) -> None:
+    assert "give it with --roster" in refused("approve", made / "north", made / "small.toml", "--yes")
+
+
+def test_approving_before_joining_says_what_to_do(tmp_path: Path) -> None:
+    north = consortium_of(tmp_path, "north")["north"]
+
+    assert "join" in refused("approve", north, tmp_path / "small.toml", "--yes")
+
+
+def test_approving_again_with_other_patients_says_how_many_changed(north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    (north / "table.csv").write_text(TABLE.replace("p7,37,1,no\n", ""))
+
+    assert "1 of your patients come or go" in ran(*approve(north, "--yes"))
+
+
+def test_withdraw_takes_a_name_and_studies_shows_where_each_stands(north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    assert "approved for 3 run(s)" in ran("studies", north)
+
+    ran("withdraw", north, "small")
+    assert "withdrawn" in ran("studies", north)
+    assert ["approved", "withdrawn"] == events(north)[-2:]
+
+
+def test_a_hospital_without_studies_is_told_how_to_approve_one(made: Path) -> None:
+    assert "no study is approved here" in ran("studies", made / "south")
+
+
+@pytest.mark.parametrize("command", ["check", "approve"])
+@pytest.mark.parametrize("table", ["CASE,age,sick,out\nJane Doe,41,7,no\n", "Jane Doe,41,1,no\nJohn Roe,52,0,no\n"])
+def test_no_patient_is_in_an_error(north: Path, command: str, table: str) -> None:
+    (north / "table.csv").write_text(table)
+    arguments = approve(north, "--yes") if command == "approve" else ("check", north, north.parent / "small.toml")
+    said = refused(*arguments)
+
+    assert not {word for word in ("Jane", "John", "41", "52") if word in said}
+    assert "approvals" not in files_in(north)

@@ -98,6 +98,7 @@ class Counting:
     """A method that remembers how often it was counted."""
 
     settled = PLAN.settled
+    stage = PLAN.stage
 
     def asks(self, state: object) -> object:
         return PLAN.asks(PLAN.start())

@@ -184,10 +184,10 @@ def test_a_refusals_hint_makes_no_second_line_of_the_log(caplog: pytest.LogCaptu
 
 
 def test_bytes_of_all_that_was_sent_and_arrived_are_counted() -> None:
-    # A run of 3 letters, a study of 5, round and attempt of 8 bytes each; and the site's name.
-    heading = 3 + 5 + 8 + 8
+    # A run of 3 letters, a study of 5, round and attempt of 8 bytes each; and 8 for one number; and the site's name.
+    message = 3 + 5 + 8 + 8 + 8
     _, _, port = ask(Arrival("a", A), Arrival("a", A), Arrival("b", None, "late"))
-    assert (port.tally.bytes_down, port.tally.bytes_up) == (2 * heading, 2 * (heading + 1))
+    assert (port.tally.bytes_down, port.tally.bytes_up) == (2 * message, 2 * (message + 1))
 
 
 def test_arrays_count_with_their_bytes_and_their_names() -> None:

@@ -49,6 +49,14 @@ def test_headers_that_are_not_listed_do_not_go_on() -> None:
     assert parse(LINE, *FIELDS) == parse(LINE, *FIELDS, *more)
 
 
+@pytest.mark.parametrize("value", ["close", "Close", "keep-alive, close", "TE,close"])
+def test_a_node_that_ends_the_connection_says_so(value: str) -> None:
+    request = parse(LINE, *FIELDS, f"Connection: {value}")
+
+    assert isinstance(request, Request)
+    assert request.last
+
+
 @pytest.mark.parametrize(
     "path", ["register-node", "unregister-node", "get-fab", "", "pull-messages/", "Pull-Messages", "pull-messages;a"]
 )

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.gateway_http import Refused, Request
-from server.gateway_sites import Known, Sites, Watched, certificate_digest
+from server.gateway_sites import Sites, Watched, certificate_digest
+from server.sites import Enrolment, Retiring, Site
+from shared import files
+from shared.enrolment import to_text
+from shared.keyfiles import new_key, public_pem
+
+NOW = datetime(2026, 11, 21, 11, tzinfo=UTC)
+AARHUS, BASEL, OLD = (public_pem(new_key("P-384").public_key()) for _ in range(3))
+A1, A2, B1 = "a1" * 32, "a2" * 32, "b1" * 32
 
 
-def write(folder: Path, *sites: dict[str, Any], version: int = 1) -> None:
-    (folder / "part").write_text(json.dumps({"format": version, "sites": sites}))
-    (folder / "part").replace(folder / "enrolment.json")
+def write(folder: Path, *sites: Site) -> None:
+    files.replace_text(folder / "enrolment.json", to_text(Enrolment(sites=sites)))
 
 
-def site(name: str, *certificates: str, revoked_at: str | None = None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "identity": "00" * 32,
-        "flower_key": f"key of {name}",
-        "certificates": list(certificates),
-        "enrolled_at": "2026-11-21T11:00:00Z",
-        "revoked_at": revoked_at,
-    }
+def site(name: str, flower_key: str, *certificates: str, **more: Any) -> Site:
+    return Site(
+        name=name,
+        identity=bytes(32),
+        flower_key=flower_key,
+        certificates=certificates,
+        enrolled_at=NOW,
+        expires_at=NOW + timedelta(days=365),
+        requested_at=NOW,
+        tls_key="00" * 32,
+        **more,
+    )
 
 
-def code(found: Known | Refused | None) -> str:
+def code(found: Site | Refused | None) -> str:
     return found.code if isinstance(found, Refused) else "taken"
 
 
@@ -43,55 +53,71 @@ def encoded(text: str) -> str:
 
 
 def test_a_certificate_leads_to_its_hospital(tmp_path: Path) -> None:
-    write(tmp_path, site("Aarhus", "aa", "ab"), site("Basel", "ba"))
+    aarhus = site("Aarhus", AARHUS, A1, A2)
+    write(tmp_path, aarhus, site("Basel", BASEL, B1))
 
-    assert Known("Aarhus", b"key of Aarhus", False) == Sites(tmp_path).find("ab")
+    assert aarhus == Sites(tmp_path).find(A2, NOW)
 
 
 def test_enrolling_and_revoking_hold_from_the_next_look(tmp_path: Path) -> None:
-    write(tmp_path, site("Aarhus", "aa"))
+    write(tmp_path, site("Aarhus", AARHUS, A1))
     sites = Sites(tmp_path)
-    before = code(sites.find("aa")), code(sites.find("ba"))
-    write(tmp_path, site("Aarhus", "aa", revoked_at="2026-11-21T12:00:00Z"), site("Basel", "ba"))
+    before = code(sites.find(A1, NOW)), code(sites.find(B1, NOW))
+    write(tmp_path, site("Aarhus", AARHUS, A1, revoked_at=NOW), site("Basel", BASEL, B1))
 
     assert ("taken", "unknown-certificate") == before
-    assert ("revoked", "taken") == (code(sites.find("aa")), code(sites.find("ba")))
+    assert ("revoked", "taken") == (code(sites.find(A1, NOW)), code(sites.find(B1, NOW)))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"format": 2, "sites": []}', '{"format": 1}', '{"format":1,"sites":[3]}']
-)
-def test_a_damaged_file_lets_nobody_in(tmp_path: Path, text: str) -> None:
-    write(tmp_path, site("Aarhus", "aa"))
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2, "sites": []}', '{"format": 1, "sites": [3]}'])
+def test_a_damaged_record_lets_nobody_in(tmp_path: Path, text: str) -> None:
+    write(tmp_path, site("Aarhus", AARHUS, A1))
     sites = Sites(tmp_path)
-    assert "taken" == code(sites.find("aa"))
+    assert "taken" == code(sites.find(A1, NOW))
     (tmp_path / "enrolment.json").write_text(text)
 
-    assert "enrolment-unreadable" == code(sites.find("aa"))
+    assert "enrolment-unreadable" == code(sites.find(A1, NOW))
 
 
-def test_a_missing_file_lets_nobody_in(tmp_path: Path) -> None:
-    assert "enrolment-unreadable" == code(Sites(tmp_path).find("aa"))
+def test_a_missing_record_lets_nobody_in(tmp_path: Path) -> None:
+    assert "enrolment-unreadable" == code(Sites(tmp_path).find(A1, NOW))
 
 
 def test_a_request_with_the_key_of_the_certificates_hospital_is_taken(tmp_path: Path) -> None:
-    write(tmp_path, site("Aarhus", "aa"))
+    write(tmp_path, site("Aarhus", AARHUS, A1))
 
-    assert None is Sites(tmp_path).check("aa", request(encoded("key of Aarhus")))
+    assert None is Sites(tmp_path).check(A1, request(encoded(AARHUS)), NOW)
 
 
 @pytest.mark.parametrize(
     "key",
-    ["", encoded("key of Basel"), encoded("key of Aarhus") + "=", encoded("key of Aarhus\n"), "\xe9", "key of Aarhus"],
+    ["", encoded(BASEL), encoded(AARHUS) + "=", encoded(AARHUS + "\n"), encoded(AARHUS.strip()), "\xe9", AARHUS],
+    ids=["none", "another's", "padded", "one line more", "one line less", "not ASCII", "not encoded"],
 )
 def test_any_other_key_is_refused(tmp_path: Path, key: str) -> None:
-    write(tmp_path, site("Aarhus", "aa"), site("Basel", "ba"))
+    write(tmp_path, site("Aarhus", AARHUS, A1), site("Basel", BASEL, B1))
 
-    assert "wrong-node-key" == code(Sites(tmp_path).check("aa", request(key)))
+    assert "wrong-node-key" == code(Sites(tmp_path).check(A1, request(key), NOW))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "old_certificate", "old_key"), [(-1, "taken", "taken"), (0, "unknown-certificate", "wrong-node-key")]
+)
+def test_what_was_replaced_is_let_in_until_its_time(
+    tmp_path: Path, seconds: int, old_certificate: str, old_key: str
+) -> None:
+    until = NOW + timedelta(days=7)
+    retiring = (Retiring(certificate=A1, flower_key=OLD, until=until),)
+    write(tmp_path, site("Aarhus", AARHUS, A1, A2, retiring=retiring))
+    sites, now = Sites(tmp_path), until + timedelta(seconds=seconds)
+
+    assert old_certificate == code(sites.find(A1, now))
+    assert old_key == code(sites.check(A2, request(encoded(OLD)), now))
+    assert "taken" == code(sites.check(A2, request(encoded(AARHUS)), now))
 
 
 def test_last_seen_is_kept_over_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "processes" / "seen.json"
+    path = tmp_path / "seen.json"
     for hour, name in ((11, "Basel"), (12, "Aarhus")):
         sites = Sites(tmp_path)
         sites.saw(name, datetime(2026, 11, 21, hour, tzinfo=UTC))
@@ -103,7 +129,7 @@ def test_last_seen_is_kept_over_a_restart(tmp_path: Path) -> None:
 def test_nothing_is_written_while_nobody_is_new(tmp_path: Path) -> None:
     Sites(tmp_path).write_seen()
 
-    assert not (tmp_path / "processes").exists()
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_a_watched_value_is_made_once_while_its_files_stay(tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
     pytest.fail(f"never: {what}")
 
 
+def until_said(log: Path) -> None:
+    until(lambda: log.exists() and log.read_text().endswith("\n"), "a line in the log")
+
+
 def pid_of(folder: Path, name: str) -> int:
     pid = json.loads((folder / "processes" / f"{name}.json").read_text())["pid"]
     assert isinstance(pid, int)
@@ -246,7 +250,7 @@ def test_a_program_that_does_not_want_to_end_is_killed_after_the_grace_period(tm
 def test_what_a_program_started_ends_with_it(tmp_path: Path, supervisor: Supervisor) -> None:
     supervisor.start(shell("a", tmp_path, "sleep 1000 & echo $!; wait"))
     supervisor.step()
-    until((tmp_path / "a.log").exists, "the number of the grandchild")
+    until_said(tmp_path / "a.log")
     grandchild, child = int((tmp_path / "a.log").read_text()), pid_of(tmp_path, "a")
     os.kill(child, signal.SIGKILL)
     until_dead(child)
@@ -263,7 +267,7 @@ def test_a_program_has_no_child_that_it_did_not_start(tmp_path: Path, supervisor
     supervisor.start(Program("a", (sys.executable, "-c", script), tmp_path / "a.log"))
     supervisor.step()
 
-    until((tmp_path / "a.log").exists, "output")
+    until_said(tmp_path / "a.log")
     assert "alone\n" == (tmp_path / "a.log").read_text()
 
 
@@ -286,7 +290,8 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 with Supervisor(folder / "processes") as supervisor:
     for name in ("a", "b"):
         log = folder / (name + ".log")
-        supervisor.start(Program(name, ("/bin/sh", "-c", script, name), log, ready=log.exists, folder=folder))
+        ready = lambda log=log: log.stat().st_size > 0
+        supervisor.start(Program(name, ("/bin/sh", "-c", script, name), log, ready=ready, folder=folder))
     supervisor.run(lambda: (folder / "ready").touch() if supervisor.ready else None, pause_s=0.02)
 (folder / "left").touch()
 """

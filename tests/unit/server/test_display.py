@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.outcome import RoundRecord
-from simulations.display import LiveLine
+from server.display import LiveLine
 
 
 def record(stage: str, number: int, dropped: dict[str, str] | None = None) -> RoundRecord:

@@ -1,0 +1,268 @@
+"""What would leave a hospital if it approved a study, in the hospital's words; nothing is sent to find out.
+
+The sums follow from the study alone: preparation, training and evaluation are asked what they would ask for, as a run
+would (``shared/plan.py``). How wide a model is depends on which columns lack values somewhere; here every column does,
+so the numbers are the most that can leave. No text here holds a cell: counts, and names of the study's columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from client.data.split import SiteData
+from client.policy import Policy, class_patients
+from shared.errors import ProtocolError, StudyError
+from shared.examples import Examples, Part, concatenate
+from shared.methods.base import Ask, PlainMean, Total, within, word_plan
+from shared.methods.preparation import MEDIAN_BINS
+from shared.plan import EVALUATE, TRAIN, plan_of
+from shared.secagg import roster
+from shared.study import Study
+
+
+@dataclass(frozen=True)
+class Sum:
+    """One kind of sum that would leave.
+
+    step: ``preparation``, ``training`` or ``evaluation``.
+    part: over whose rows it is; patients, rows: how many of this hospital's.
+    times: how often in one run.
+    numbers: at most so many each time, the number of rows included; size_bytes: of these.
+    contents: what the numbers are, one sentence each.
+    """
+
+    step: str
+    part: Part
+    patients: int
+    rows: int
+    times: int
+    numbers: int
+    size_bytes: int
+    contents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """All that is computed from patients and would leave in one run.
+
+    parameters: at most so many numbers make the model.
+    """
+
+    sums: tuple[Sum, ...]
+    parameters: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of one run."""
+        return sum(each.times * each.size_bytes for each in self.sums)
+
+
+def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
+    """Return what would leave in one run.
+
+    sites: number of hospitals in the roster; the proof that their sum cannot wrap is made for so many.
+
+    Raises: StudyError if it could wrap.
+    """
+    plan = plan_of(study, PlainMean())
+    state = plan.start()
+    prepare = plan.asks(state)
+    lacking = {entry.name: np.zeros(entry.shape) for entry in prepare.entries}
+    # One of two rows lacks every value: every column gets its indicator, and the model its largest width.
+    lacking |= {"rows": np.array(2.0), "missing": np.ones_like(lacking["missing"])}
+    state, _ = plan.advance(state, Total(lacking, 2.0, sites))
+    train = plan.asks(state)
+    weights = plan.method(state, TRAIN).result(within(TRAIN, state))
+    parameters = sum(array.size for array in weights.values())
+    judge = plan.method({**state, "stage": np.array(2)}, EVALUATE)
+    evaluate = judge.asks(judge.start())
+
+    def made(step: str, ask: Ask, times: int, contents: tuple[str, ...]) -> Sum:
+        rows, words = data.parts[ask.part], word_plan(ask, sites)
+        size_bytes = words.size * words.dtype.itemsize
+        return Sum(step, ask.part, rows.patient_count, len(rows), times, words.size, size_bytes, contents)
+
+    return Leaving(
+        (
+            made("preparation", prepare, 1, _prepared(study)),
+            made("training", train, study.method.rounds, _trained(parameters, train)),
+            made("evaluation", evaluate, 1, _evaluated(study)),
+        ),
+        parameters,
+    )
+
+
+def _prepared(study: Study) -> tuple[str, ...]:
+    contract = study.data
+    kinds = [contract.columns[name].type for name in contract.features]
+    contents = ["how many rows there are"]
+    if kinds:
+        contents.append("how many values are missing, and how many are outside the contract, by column")
+    if "number" in kinds:
+        contents.append(
+            f"of each of {_count(kinds.count('number'), 'number column')}: the sum, the sum of squares, and how many"
+            f" rows lie in each of {MEDIAN_BINS:,} equal parts of the declared range"
+        )
+    if "category" in kinds:
+        contents.append(
+            f"of each of {_count(kinds.count('category'), 'category column')}: how many rows have each level"
+        )
+    if contract.images:
+        contents.append("of the pixels: mean and mean square of each image, summed over the images")
+    label = contract.label
+    contents.append(
+        f"of {label}: the sum and the sum of squares"
+        if contract.task == "number"
+        else f"of {label}: how many rows have each class"
+    )
+    return tuple(contents)
+
+
+def _trained(parameters: int, ask: Ask) -> tuple[str, ...]:
+    contents = [
+        f"how far this hospital's patients would move each of at most {parameters:,} numbers of the model, times rows",
+        "the model's error, summed over the rows",
+    ]
+    if any(entry.name == "clipped" for entry in ask.entries):
+        contents.append("how many of these numbers were cut to the study's bound")
+    return tuple(contents)
+
+
+def _evaluated(study: Study) -> tuple[str, ...]:
+    bins = study.evaluation.histogram_bins
+    if study.data.task == "number":
+        contents = [f"how many rows have each of {bins:,} steps of error, and summed errors by predicted value"]
+    else:
+        contents = [
+            f"how many rows of each class got each of {bins:,} steps of the model's score",
+            "how often each class was taken for which, and summed errors",
+        ]
+    if study.evaluation.subgroups:
+        groups = [
+            f"{name} = {level}" for name in study.evaluation.subgroups for level in study.data.columns[name].levels
+        ]
+        contents.append(f"all of it for everyone, and again for {', '.join(groups)}")
+    return tuple(contents)
+
+
+def text(study: Study, data: SiteData, opted_out: tuple[int, int], policy: Policy, sites: int, leaving: Leaving) -> str:
+    """Return the description that ``check`` and ``approve`` show.
+
+    opted_out: (patients, rows) left out before anything else.
+    sites: number of hospitals in the roster.
+    leaving: of ``what_leaves``.
+    """
+    return "\n".join(
+        [
+            f"Study {study.name}: {study.study.question}",
+            f"Digest {study.digest}",
+            "",
+            "Your data",
+            *_data_lines(study, data, opted_out),
+            "",
+            "What would leave, and nothing else of your patients",
+            *_sum_lines(leaving, policy),
+            "",
+            "How it is protected",
+            *(f"  - {line}" for line in _protection(study, policy, sites)),
+        ]
+    )
+
+
+def _data_lines(study: Study, data: SiteData, opted_out: tuple[int, int]) -> Iterator[str]:
+    everybody = concatenate(list(data.parts.values()))
+    training, held_out = data.parts[Part.TRAINING], data.parts[Part.HELD_OUT]
+    yield f"  {_people(everybody)}: {_people(training)} to train on, {_people(held_out)} held out to judge the model"
+    yield f"  opted out, and left out before anything else: {_count(opted_out[0], 'patient')}"
+    for note in data.notes:
+        yield f"  {note}"
+    for name, count in class_patients(study.data, everybody).items():
+        yield f"  class {name} of {study.data.label}: {_count(count, 'patient')}"
+    missing = (np.isnan(everybody.values) & ~everybody.outside).sum(axis=0)
+    found = False
+    for name, absent in zip(study.data.features, missing.tolist(), strict=True):
+        outside = data.findings.outside.get(name, 0)
+        if absent or outside:
+            found = True
+            beyond = f", outside the contract {outside:,} (they count as missing)" if outside else ""
+            yield f"  column {name}: missing {absent:,} of {len(everybody):,}{beyond}"
+    if study.data.features and not found:
+        yield "  no value is missing or outside the contract"
+
+
+def _people(examples: Examples) -> str:
+    patients = _count(examples.patient_count, "patient")
+    return patients if examples.patient_count == len(examples) else f"{patients} with {_count(len(examples), 'row')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _sum_lines(leaving: Leaving, policy: Policy) -> Iterator[str]:
+    for number, each in enumerate(leaving.sums, start=1):
+        often = "once" if each.times == 1 else f"{each.times:,} times"
+        who = "to train on" if each.part is Part.TRAINING else "held out"
+        size = _size(each.size_bytes)
+        yield (
+            f"  {number}. {each.step.capitalize()}, {often}: sums over your {_count(each.patients, 'patient')} {who};"
+            f" at most {each.numbers:,} numbers, {size}{'' if each.times == 1 else ' each time'}"
+        )
+        yield from (f"     - {content}" for content in each.contents)
+    yield f"  In one run at most {_size(leaving.size_bytes)}; an approval is for at most {_count(policy.runs, 'run')}."
+    shown = {
+        "how many rows and patients you bring": policy.show_counts,
+        "how good the model is on your patients": policy.show_metrics,
+    }
+    seen = [what for what, allowed in shown.items() if allowed]
+    hidden = [what for what, allowed in shown.items() if not allowed]
+    if seen:
+        yield f"  By your policy the coordinator sees, with your name: {', '.join(seen)}."
+    if hidden:
+        yield f"  By your policy the coordinator does not see: {', '.join(hidden)}."
+    yield "  Beside these: keys, signatures, this hospital's rules and, when something fails, a code and a hint."
+
+
+def _protection(study: Study, policy: Policy, sites: int) -> Iterator[str]:
+    if not study.aggregation.secure:
+        yield "NOT masked: the study asks for bare sums, and the coordinator sees this hospital's own."
+    else:
+        least = max(roster.SMALLEST, policy.min_sites, study.aggregation.min_sites)
+        if sites >= roster.SMALLEST:
+            least = max(least, roster.threshold_of(sites, study.aggregation.threshold))
+        yield (
+            f"Masked: the coordinator learns only totals, over at least {least} hospitals. This holds while fewer than"
+            " a third of the hospitals help the coordinator to cheat."
+        )
+        if policy.shrinking:
+            yield "Your policy lets sums go on without a lost hospital: its part can then be found by subtraction."
+    yield (
+        "No noise is added in this version: totals and the model are exact. Masks do not hide what a total itself says,"
+        " for instance to somebody who knows all other patients in it."
+    )
+    yield "Only this frozen snapshot is used; a patient who opts out later is in it until you withdraw or approve anew."
+
+
+def _size(size_bytes: int) -> str:
+    for unit, factor in (("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.3g} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def check_threshold(study: Study, sites: int) -> None:
+    """Raise StudyError if so many hospitals cannot aggregate securely as the study wants."""
+    if not study.aggregation.secure:
+        return
+    if not roster.SMALLEST <= sites <= roster.LARGEST:
+        raise StudyError(
+            f"{study.name}: a masked study needs {roster.SMALLEST} to {roster.LARGEST} hospitals. Received: {sites} in"
+            " the roster. Ask the coordinator for the newest one, and give it with --roster."
+        )
+    try:
+        roster.threshold_of(sites, study.aggregation.threshold)
+    except ProtocolError as error:
+        raise StudyError(f"{study.name}: [aggregation] threshold: {error.hint}") from None

@@ -1,0 +1,146 @@
+"""A study held against this hospital: its data in the study's terms, what would leave, and what its policy says.
+
+Reads the hospital's own files and sends nothing; ``check`` shows it, ``approve`` builds on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from client import description, settings
+from client.approval import Approval, Proposal
+from client.data import mapping
+from client.data.source import open_source
+from client.data.split import SiteData, site_data
+from client.policy import Policy, violations
+from shared import enrolment
+from shared.enrolment import Roster, Welcome
+from shared.errors import ApprovalError, EnrolmentError, StudyError
+from shared.methods import METHODS
+from shared.secagg import roster
+from shared.study import Study, load_study
+
+
+@dataclass(frozen=True, eq=False)
+class Review:
+    """What was found.
+
+    study, text: the study, and its file as it was read.
+    dataset: the part of ``site.toml`` that the data came from.
+    opted_out: (patients, rows) left out before anything else.
+    """
+
+    study: Study
+    text: str
+    policy: Policy
+    dataset: str
+    data: SiteData
+    opted_out: tuple[int, int]
+
+    def describe(self, sites: int) -> str:
+        """Return what would leave, in the hospital's words.
+
+        sites: number of hospitals.
+
+        Raises: StudyError if so many cannot add up securely.
+        """
+        leaving = description.what_leaves(self.study, self.data, sites)
+        return description.text(self.study, self.data, self.opted_out, self.policy, sites, leaving)
+
+    def violations(self, sites: int) -> tuple[str, ...]:
+        """Return what the hospital's policy does not allow, one sentence each."""
+        parameters = description.what_leaves(self.study, self.data, sites).parameters
+        return violations(self.policy, self.study, self.data, sites, parameters)
+
+    def fewest_sites(self) -> int:
+        """Return with how many hospitals the study is described where there is no roster yet."""
+        return max(roster.SMALLEST, self.policy.min_sites, self.study.aggregation.min_sites)
+
+    def proposal(self, members: Mapping[str, bytes], code: str) -> Proposal:
+        """Return what the steward is asked to approve.
+
+        members: identity of every member by name, from the verified roster.
+        code: digest of the installed code.
+
+        Raises: StudyError if so many cannot add up securely.
+        """
+        description.check_threshold(self.study, len(members))
+        broken = self.violations(len(members))
+        return Proposal(self.study, self.text, self.data, self.dataset, members, code, self.policy.runs, broken)
+
+
+def review(folder: Path, study_path: Path, name: str, wanted: str | None) -> Review:
+    """Read a hospital's data under a study's contract.
+
+    folder: the hospital's.
+    name: the hospital's.
+    wanted: the part of ``site.toml`` with the data, or None where it is clear which.
+
+    Raises: ConsiliumError saying what is wrong with the study, with ``site.toml``, or with the data.
+    """
+    study = load_study(study_path)
+    try:
+        text = study_path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{study_path}: cannot be read: {type(error).__name__}.") from None
+    METHODS[study.method.name].require()
+    own = settings.load(folder)
+    source = str(folder / settings.FILE)
+    dataset, how = settings.choose(own, study.name, wanted, source)
+    where = f"{source}: [data.{dataset}]"
+    mapping.check(how, study.data, where)
+    raw = open_source(how.at(folder), study.data).load()
+    found = mapping.mapped(raw, how, study.data, where)
+    data = site_data(study.data, found.raw, name, study.study.seed)
+    return Review(study, text, own.policy, dataset, data, (found.opted_out_patients, found.opted_out_rows))
+
+
+def changes(before: Approval | None, proposal: Proposal) -> str:
+    """Return one sentence on what differs from the approval of before, counts of patients only; empty for nothing.
+
+    before: the earlier approval of the same study, or None.
+    """
+    if before is None:
+        return ""
+    found = [f"{name} joins" for name in sorted(set(proposal.members) - set(before.members))]
+    found += [f"{name} leaves" for name in sorted(set(before.members) - set(proposal.members))]
+    with contextlib.suppress(ApprovalError):  # a withdrawn approval has no snapshot any more
+        come_or_go = len(_patients(before.data()) ^ _patients(proposal.data))
+        found += [f"{come_or_go:,} of your patients come or go"] if come_or_go else []
+    if not found:
+        return ""
+    return (
+        f"Since you approved this study before: {', '.join(found)}. Whoever has the sums of then and of now can"
+        " subtract them, and what is left is the part of those who changed."
+    )
+
+
+def _patients(data: SiteData) -> set[str]:
+    return {patient for rows in data.parts.values() for patient in rows.patients.tolist()}
+
+
+def roster_for(welcome: Welcome, identity: bytes, path: Path | None = None) -> Roster:
+    """Return the roster whose members a hospital is asked to pin, once its signature is found good.
+
+    welcome: the hospital's own, checked when it joined.
+    identity: the hospital's public key.
+    path: of a newer roster; else the one of the welcome.
+
+    Raises: EnrolmentError if it is not this consortium's, older than the welcome's, or without this hospital.
+    """
+    advice = "Ask the coordinator for the roster."
+    found = welcome.roster if path is None else enrolment.read(path, Roster, advice)
+    source = "the roster of welcome.json" if path is None else str(path)
+    enrolment.verify_roster(found, welcome.signing)
+    if found.consortium != welcome.consortium:
+        raise EnrolmentError(f"{source}: expected {welcome.consortium}. Received: {found.consortium}. {advice}")
+    if found.issued_at < welcome.roster.issued_at:
+        raise EnrolmentError(
+            f"{source}: issued {found.issued_at:%Y-%m-%d %H:%M}, before the one that this hospital has. {advice}"
+        )
+    if found.identities.get(welcome.name) != identity:
+        raise EnrolmentError(f"{source}: {welcome.name} with this hospital's identity is not on it. {advice}")
+    return found

@@ -1,0 +1,142 @@
+"""What the coordinator sees: a run as it goes on, and how everything stands."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server import enrolment, jobs, output
+from server.display import LiveLine
+from server.jobs import Job, Status
+from server.running import PROCESSES
+from shared import supervisor
+from shared.errors import ConsiliumError
+
+_LOOK_S = 0.3
+SEEN = "seen.json"
+
+
+def follow(
+    job: Job, display: LiveLine, running: Callable[[], bool], sleep: Callable[[float], None] = time.sleep
+) -> Status:
+    """Show a run until it is over, and return how it ended.
+
+    running: whether the aggregator runs; while it does not, the run waits, and people are told.
+    """
+    shown, message = 0, ""
+    while True:
+        status = jobs.read_status(job)
+        for record in status.history[shown:]:
+            display.round(record)
+        shown = max(shown, len(status.history))
+        now = status.message if status.state in ("waiting", "failed") else ""
+        if not running():
+            now = "the aggregator does not run; the run begins or goes on with: consilium-server start"
+        if now and now != message:
+            display.say(now)
+        message = now
+        if status.state in jobs.FINAL:
+            return status
+        sleep(_LOOK_S)
+
+
+def aggregator_runs(folder: Path) -> bool:
+    """Whether ``consilium-server start`` is at work in a coordinator's folder."""
+    return supervisor.supervisor_pid(folder / PROCESSES) is not None
+
+
+def metrics(job: Job) -> dict[str, Any]:
+    """Return the content of a finished run's ``metrics.json``."""
+    content: dict[str, Any] = json.loads((job.folder / output.METRICS).read_text(encoding="utf-8"))
+    return content
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How everything stands, as ``status`` shows it: rows of texts.
+
+    processes: name, state, since, restarts, last end.
+    sites: name, enrolled, last seen.
+    runs: name, state, how far, message.
+    """
+
+    processes: tuple[tuple[str, ...], ...]
+    sites: tuple[tuple[str, ...], ...]
+    runs: tuple[tuple[str, ...], ...]
+
+
+def standing(folder: Path) -> Standing:
+    """Return how the processes, the enrolled sites and the runs of a coordinator's folder stand.
+
+    Raises: ConsiliumError if something there cannot be read.
+    """
+    processes = tuple(
+        (
+            each.name,
+            "ready" if each.ready else "starting" if each.running else "not running",
+            each.started_at.isoformat(timespec="seconds") if each.started_at else "",
+            str(each.restarts),
+            each.last_exit or "",
+        )
+        for each in supervisor.status(folder / PROCESSES)
+    )
+    seen = _seen(folder)
+    sites = tuple(
+        (
+            site.name,
+            f"revoked {site.revoked_at:%Y-%m-%d}" if site.revoked_at else "enrolled",
+            seen.get(site.name, "never"),
+        )
+        for site in enrolment.read(folder).sites
+    )
+    runs = []
+    for job in jobs.read_all(folder):
+        status = jobs.read_status(job)
+        runs.append((job.name, status.state, how_far(job, status), status.message))
+    return Standing(processes, sites, tuple(runs))
+
+
+def how_far(job: Job, status: Status) -> str:
+    """Return how far a run is, in words."""
+    if not status.history:
+        return "no exchange yet"
+    last = status.history[-1]
+    number = f" {last.round} of {job.study.method.rounds}" if last.stage == "train" else ""
+    return f"{last.stage}{number}, {len(last.contributors)} hospitals"
+
+
+def _seen(folder: Path) -> Mapping[str, str]:
+    path = folder / SEEN
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def summary(content: Mapping[str, Any]) -> list[str]:
+    """Return a finished run's numbers in a few lines.
+
+    content: of ``metrics.json``.
+    """
+    lines = [f"judged on {content['federated']['n']} held-out rows of {len(content['sites'])} hospitals"]
+    for name, value in content["federated"].items():
+        if name == "n" or value is None:
+            continue
+        low, high = content["intervals"].get(name, (None, None))
+        between = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
+        lines.append(f"{name.replace('_', ' '):<24} {value:.3f}{between}")
+    return lines
+
+
+def refuse_unfinished(job: Job) -> None:
+    """Raise the error that a run which did not finish ends with."""
+    status = jobs.read_status(job)
+    if status.state != "finished":
+        error = ConsiliumError(f"{job.name}: {status.state}. {status.message}")
+        error.exit_code = status.exit_code or 3
+        raise error

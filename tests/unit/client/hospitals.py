@@ -1,0 +1,68 @@
+"""Hospitals' folders as a steward finds them: made, joined, with a small table and a study about it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from client import identity
+from server import consortium, enrolment
+from shared.enrolment import to_text
+
+NOON = datetime.now(UTC)
+"""Certificates are checked against the clock that the commands read."""
+
+STUDY = """
+[study]
+name = "small"
+question = "Who is sick?"
+[data]
+kind = "table"
+label = "sick"
+patient_id = "patient"
+[data.columns.age]
+type = "number"
+unit = "years"
+range = [0, 120]
+[data.columns.sick]
+type = "category"
+levels = [0, 1]
+[method]
+name = "logistic-regression"
+rounds = 2
+"""
+
+TABLE = "CASE,age,sick,out\n" + "".join(f"p{row},{30 + row % 50},{row % 2},no\n" for row in range(100))
+
+SETTINGS = """
+[data.small]
+path = "table.csv"
+columns = { patient = "CASE" }
+"""
+
+
+def consortium_of(folder: Path, *names: str) -> dict[str, Path]:
+    """Make a consortium and its hospitals below ``folder``; each has its ``WELCOME.json``, all but joined.
+
+    ``folder/ROSTER.json`` is the newest roster, ``folder/small.toml`` the study.
+    """
+    server = folder / "coordinator"
+    consortium.init(server, "Heart", "127.0.0.1:9443", ["127.0.0.1"], NOON - timedelta(minutes=1))
+    places = {name: folder / name for name in names}
+    for place in places.values():
+        identity.init(place, place.name, NOON)
+        welcome = enrolment.enrol(server, enrolment.read_request(place / identity.REQUEST), NOON)
+        (place / "WELCOME.json").write_text(to_text(welcome))
+        (place / "table.csv").write_text(TABLE)
+        (place / "site.toml").write_text(SETTINGS)
+    (folder / "ROSTER.json").write_text((server / "roster.json").read_text())
+    (folder / "small.toml").write_text(STUDY)
+    return places
+
+
+def joined(folder: Path, *names: str) -> dict[str, Path]:
+    """The same, joined."""
+    places = consortium_of(folder, *names)
+    for place in places.values():
+        identity.join(place, place / "WELCOME.json", NOON)
+    return places

@@ -1,0 +1,180 @@
+"""A study held against a hospital's data and settings, and the roster that it is asked to pin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from client import approval, identity
+from client.review import changes, review, roster_for
+from shared.enrolment import Roster, Welcome, fingerprint, sign_roster, to_text
+from shared.errors import DataError, EnrolmentError, SettingsError, StudyError
+from shared.examples import Part
+from shared.secagg.keys import SigningKey
+from tests.unit.client.hospitals import NOON, SETTINGS, STUDY, TABLE, joined
+
+CODE = "c" * 64
+THREE = {"north": b"n" * 32, "south": b"s" * 32, "west": b"w" * 32}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with settings, data and a study; a review needs no keys."""
+    (tmp_path / "site.toml").write_text(SETTINGS)
+    (tmp_path / "table.csv").write_text(TABLE)
+    (tmp_path / "small.toml").write_text(STUDY)
+    return tmp_path
+
+
+def settings(folder: Path, more: str) -> None:
+    (folder / "site.toml").write_text(SETTINGS + more)
+
+
+def patients(folder: Path) -> set[str]:
+    parts = review(folder, folder / "small.toml", "north", None).data.parts
+    return {patient for rows in parts.values() for patient in rows.patients.tolist()}
+
+
+def test_the_hospitals_table_is_read_in_the_studys_terms(folder: Path) -> None:
+    found = review(folder, folder / "small.toml", "north", None)
+
+    assert ("small", "small", "north", STUDY) == (found.study.name, found.dataset, found.data.name, found.text)
+    assert 100 == sum(map(len, found.data.parts.values()))
+
+
+def test_who_opted_out_is_not_in_the_data_and_is_counted(folder: Path) -> None:
+    (folder / "table.csv").write_text(TABLE.replace("p7,37,1,no", "p7,37,1,yes"))
+    settings(folder, '[data.small.opt_out]\ncolumn = "out"\nvalues = ["yes"]\n')
+
+    assert {f"p{row}" for row in range(100)} - {"p7"} == patients(folder)
+    assert (1, 1) == review(folder, folder / "small.toml", "north", None).opted_out
+
+
+def test_one_patient_who_opts_out_moves_nobody_else_into_the_other_part(folder: Path) -> None:
+    before = review(folder, folder / "small.toml", "north", None).data.parts[Part.HELD_OUT].patients.tolist()
+    (folder / "table.csv").write_text(TABLE.replace("p7,37,1,no\n", ""))
+    after = review(folder, folder / "small.toml", "north", None).data.parts[Part.HELD_OUT].patients.tolist()
+
+    assert [patient for patient in before if patient != "p7"] == after
+
+
+def test_the_policy_of_the_hospital_is_held_against_the_study(folder: Path) -> None:
+    settings(folder, "[policy]\nmin_patients = 101\n")
+    found = review(folder, folder / "small.toml", "north", None)
+
+    assert ("min_patients: expected at least 101 patients. Received: 100.",) == found.violations(3)
+    assert found.violations(3) == found.proposal(THREE, CODE).violations
+
+
+def test_too_few_hospitals_for_masks_are_refused_with_what_to_do(folder: Path) -> None:
+    found = review(folder, folder / "small.toml", "north", None)
+
+    with pytest.raises(StudyError, match="Received: 2 in the roster"):
+        found.proposal({"north": b"n" * 32, "south": b"s" * 32}, CODE)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "expected"),
+    [
+        ('[data.small.units]\nag = "months"\n', SettingsError, "[data.small] units: the study has no column 'ag'"),
+        ('[data.small.units]\nage = "months"\n', SettingsError, "no way from 'months' to 'years'"),
+        ('[data.small.opt_out]\ncolumn = "opt"\nvalues = [1]\n', SettingsError, "no column 'opt'. Did you mean 'out'"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_named(folder: Path, more: str, kind: type[Exception], expected: str) -> None:
+    settings(folder, more)
+
+    with pytest.raises(kind) as raised:
+        review(folder, folder / "small.toml", "north", None)
+    assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize("table", ["CASE,age,sick,out\nJane Doe,41,7,no\n", "Jane Doe,41,1,no\nJohn Roe,52,0,no\n", ""])
+def test_no_patient_is_in_what_is_said_about_bad_data(folder: Path, table: str) -> None:
+    (folder / "table.csv").write_text(table)
+
+    with pytest.raises((DataError, SettingsError)) as raised:
+        review(folder, folder / "small.toml", "north", None)
+    assert not {word for word in ("Jane", "John", "41", "52") if word in str(raised.value)}
+
+
+def test_changes_since_the_last_approval_are_counts_and_members(folder: Path) -> None:
+    first = review(folder, folder / "small.toml", "north", None).proposal(THREE, CODE)
+    before = approval.approve(folder, first, NOON)
+    (folder / "table.csv").write_text(TABLE.replace("p7,37,1,no\n", "").replace("p8,", "q8,"))
+    again = review(folder, folder / "small.toml", "north", None)
+    members = {**{name: key for name, key in THREE.items() if name != "west"}, "east": b"e" * 32}
+    said = changes(before, again.proposal(members, CODE))
+
+    assert "Since you approved this study before: east joins, west leaves, 3 of your patients come or go." in said
+    assert "p7" not in said
+
+
+def test_nothing_changed_is_nothing_said(folder: Path) -> None:
+    first = review(folder, folder / "small.toml", "north", None).proposal(THREE, CODE)
+
+    assert "" == changes(None, first)
+    assert "" == changes(approval.approve(folder, first, NOON), first)
+
+
+def test_a_withdrawn_snapshot_is_not_looked_for(folder: Path) -> None:
+    first = review(folder, folder / "small.toml", "north", None).proposal(THREE, CODE)
+    approval.approve(folder, first, NOON)
+
+    assert "" == changes(approval.withdraw(folder, first.study.digest, NOON), first)
+
+
+@pytest.fixture
+def welcome(tmp_path: Path) -> Welcome:
+    """Of ``west``, the last of three hospitals that was enrolled."""
+    return identity.load(joined(tmp_path, "north", "south", "west")["west"]).require_welcome()
+
+
+def own(welcome: Welcome) -> bytes:
+    return welcome.roster.identities["west"]
+
+
+def test_the_roster_is_the_welcomes_unless_a_newer_one_is_given(welcome: Welcome, tmp_path: Path) -> None:
+    assert welcome.roster == roster_for(welcome, own(welcome))
+    assert {"north", "south", "west"} == set(roster_for(welcome, own(welcome), tmp_path / "ROSTER.json").identities)
+
+
+KEY = SigningKey(b"k" * 32)
+
+
+def resigned(welcome: Welcome, roster: Roster) -> Welcome:
+    """The same welcome of a consortium whose key we hold."""
+    digits = fingerprint(welcome.consortium, KEY.public)
+    return replace(welcome, signing=KEY.public, roster=roster, fingerprint=digits)
+
+
+@pytest.mark.parametrize(
+    ("consortium", "minutes", "names", "expected"),
+    [
+        ("Heart", -1, ("north", "south", "west"), "before the one that this hospital has"),
+        ("Lung", 1, ("north", "south", "west"), "expected Heart. Received: Lung"),
+        ("Heart", 1, ("north", "south"), "west with this hospital's identity is not on it"),
+    ],
+)
+def test_a_roster_of_before_of_others_or_without_this_hospital_is_refused(
+    welcome: Welcome, tmp_path: Path, consortium: str, minutes: int, names: tuple[str, ...], expected: str
+) -> None:
+    members = [member for member in welcome.roster.members if member.name in names]
+    present = sign_roster("Heart", welcome.roster.members, KEY, NOON)
+    other = sign_roster(consortium, members, KEY, NOON + timedelta(minutes=minutes))
+    path = tmp_path / "other.json"
+    path.write_text(to_text(other))
+
+    with pytest.raises(EnrolmentError, match=expected):
+        roster_for(resigned(welcome, present), own(welcome), path)
+
+
+def test_a_roster_with_one_changed_letter_is_refused(welcome: Welcome, tmp_path: Path) -> None:
+    path = tmp_path / "ROSTER.json"
+    path.write_text(path.read_text().replace("south", "sauth"))
+
+    with pytest.raises(EnrolmentError, match="its signature is not good"):
+        roster_for(welcome, own(welcome), path)
