@@ -32,8 +32,6 @@ _EAGER_S, _PATIENT_S = 0.1, 1.0
 """Between two questions to the server: while a study is at work, and otherwise."""
 _AT_WORK_S = 60.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 15.0
-_SENDING_S = 120.0
-"""How long a reply is sent again and again; after that the server asks again."""
 
 NODE_FILE = "node.json"
 _UNAUTHORIZED, _CLIENT_ERRORS = 401, range(400, 500)
@@ -56,14 +54,22 @@ class Node:
     def serve(self, node_id: int) -> None:
         """Answer messages until stopped. A server that is away is asked again, ever less often.
 
+        A message may have been lost with an answer that broke off: the node then comes online anew, by which the
+        aggregator sees that it has to ask again.
+
         Raises: DeploymentError if the consortium does not know this node.
         """
-        retry, at_work = _FIRST_RETRY_S, float("-inf")
+        retry, at_work, broken = _FIRST_RETRY_S, float("-inf"), False
         while not self.stopped.is_set():
             try:
+                if broken:
+                    self.fleet.deactivate(node_id)
+                    self.fleet.activate()
+                    broken = False
                 message = self.fleet.receive()
             except Exception as error:
                 check_known(error)
+                broken = True
                 log.warning("no answer from the consortium: %s; asking again in %.1f s", type(error).__name__, retry)
                 self.stopped.wait(retry)
                 retry = min(2 * retry, _LONGEST_RETRY_S)
@@ -73,7 +79,8 @@ class Node:
                 self.stopped.wait(_EAGER_S if self.clock() - at_work < _AT_WORK_S else _PATIENT_S)
                 continue
             started = self.clock()
-            self._send(self._reply(message, node_id), started)
+            # A reply whose header came and whose parts did not is waited for in vain: it is asked for anew then.
+            broken = not self._send(self._reply(message, node_id), started)
             at_work = self.clock()
 
     def _reply(self, message: Message, node_id: int) -> Message:
@@ -92,22 +99,18 @@ class Node:
         hint = "this node answers Consilium's messages only"
         return FlowerMessage(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, hint), reply_to=message)
 
-    def _send(self, reply: Message, started: float) -> None:
-        """Send a reply; one that the server does not want any more is dropped."""
-        finished, retry = self.clock(), _FIRST_RETRY_S
-        while not self.stopped.is_set() and self.clock() - finished < _SENDING_S:
-            try:
-                self.fleet.send(reply, finished - started)
-            except Exception as error:
-                check_known(error)
-                if status_of(error) in _CLIENT_ERRORS:
-                    log.info("the server does not want the reply any more: its run is over")
-                    return
-                log.warning("a reply could not be sent: %s; trying again in %.1f s", type(error).__name__, retry)
-                self.stopped.wait(retry)
-                retry = min(2 * retry, _LONGEST_RETRY_S)
-            else:
-                return
+    def _send(self, reply: Message, started: float) -> bool:
+        """Send a reply, and return whether it arrived whole; one that the server does not want any more is dropped."""
+        try:
+            self.fleet.send(reply, self.clock() - started)
+        except Exception as error:
+            check_known(error)
+            if status_of(error) in _CLIENT_ERRORS:
+                log.info("the server does not want the reply any more: its run is over")
+                return True
+            log.warning("a reply could not be sent: %s", type(error).__name__)
+            return False
+        return True
 
 
 def status_of(error: Exception) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -71,11 +73,18 @@ class _Asked:
     message: id of the Flower message that carries it now; empty while its node is away.
     node: whom it was sent to.
     sent: how often.
+    given_up: set when nobody waits for the reply to ``message`` any more.
     """
 
     message: str = ""
     node: Node | None = None
     sent: int = 0
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    def give_up(self) -> None:
+        """Forget the message that carries the question now."""
+        self.given_up.set()
+        self.message = ""
 
 
 _NODES_EVERY_S = 1.0
@@ -84,13 +93,19 @@ _TTL_MARGIN_S = 60.0
 _MOST_SENDS = 10
 """How often one question goes to one site: a node that comes and goes, or a reply that somebody else forged."""
 
+_Replies = queue.SimpleQueue[tuple[str, str, "Message | Exception"]]
+"""What came: the site, the id of the message that it answers, and the reply, or why there will be none."""
+
 
 @dataclass(eq=False)
 class FlowerTransport:
     """Asks sites through a Flower grid: each exchange is one message to each node, and one reply.
 
-    A question goes out again to a node that was started anew, because the one before took it along; sites answer the
+    A question goes out again to a node that came online anew, because the one before took it along; sites answer the
     same question with the same bytes. A reply counts only with the site's own signature.
+
+    Each reply is waited for in a thread of its own: Flower fetches a reply whose header has come to its last part, for
+    minutes if its node was killed in between, and nobody else's may wait for that.
 
     identities: Ed25519 public keys by site name, as enrolled now.
     nodes: where each site's node is now; those that are away are left out.
@@ -100,51 +115,47 @@ class FlowerTransport:
     identities: Callable[[], Mapping[str, bytes]]
     nodes: Callable[[], Mapping[str, Node]]
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    _now: Mapping[str, Node] = field(default_factory=dict)
 
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         """Send each site its request, and yield what arrives until the deadline; see ``Transport``."""
         _pull_at_once()
         packed = {site: packing.pack(request) for site, request in requests.items()}
         waiting = {site: _Asked() for site in requests}
-        end, look, pause = self.clock() + deadline_s, 0.0, _FIRST_PAUSE_S
-        while waiting and self.clock() < end:
-            if self.clock() >= look:
-                self._send(waiting, packed, end - self.clock())
-                look = self.clock() + _NODES_EVERY_S
-            arrived = False
-            for site, message in self._pull(waiting):
-                arrived = True
-                arrival = self._arrival(site, message, waiting[site], requests[site])
-                if arrival is None:
-                    waiting[site].message = ""
-                    continue
-                del waiting[site]
-                yield arrival
-            if waiting and not arrived:
-                self.sleep(min(pause, max(0.0, end - self.clock())))
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-            elif arrived:
-                pause = _FIRST_PAUSE_S
-        for site, asked in waiting.items():
-            yield Arrival(site, None, "late" if asked.message else "offline")
+        replies: _Replies = queue.SimpleQueue()
+        now = self.clock()
+        end, look = now + deadline_s, now
+        try:
+            while waiting and now < end:
+                if now >= look:
+                    self._send(waiting, packed, end - now, replies)
+                    look = now + _NODES_EVERY_S
+                arrival = self._next(replies, waiting, requests, max(0.0, min(look, end) - self.clock()))
+                if arrival is not None:
+                    del waiting[arrival.site]
+                    yield arrival
+                now = self.clock()
+            for site, asked in waiting.items():
+                yield Arrival(site, None, "late" if asked.message else "offline")
+        finally:
+            for asked in waiting.values():
+                asked.give_up()
 
-    def _send(self, waiting: Mapping[str, _Asked], packed: Mapping[str, packing.Packed], left_s: float) -> None:
+    def _send(
+        self, waiting: Mapping[str, _Asked], packed: Mapping[str, packing.Packed], left_s: float, replies: _Replies
+    ) -> None:
         """Send questions that are not on their way to nodes that are there."""
         from flwr.app import Message
 
-        self._now = self.nodes()
-        sending = {}
+        nodes, sending = self.nodes(), {}
         for site, asked in waiting.items():
-            node = self._now.get(site)
+            node = nodes.get(site)
             if node is None or (asked.message and asked.node == node) or asked.sent >= _MOST_SENDS:
                 continue
             if asked.message:
-                log.info("site=%s came back: asked again", site)
-            message = Message(
-                codec.to_records(packed[site]), node.id, codec.MESSAGE_TYPE, ttl=left_s + _TTL_MARGIN_S, group_id=site
-            )
+                log.info("site=%s came online anew: asked again", site)
+                asked.give_up()
+            records = codec.to_records(packed[site])
+            message = Message(records, node.id, codec.MESSAGE_TYPE, ttl=left_s + _TTL_MARGIN_S, group_id=site)
             sending[site] = (message, node)
         if not sending:
             return
@@ -152,15 +163,44 @@ class FlowerTransport:
         for (site, (_, node)), message_id in zip(sending.items(), ids, strict=True):
             asked = waiting[site]
             asked.message, asked.node, asked.sent = message_id or "", node, asked.sent + 1
+            asked.given_up = threading.Event()
+            if asked.message:
+                about = (site, asked.message, asked.given_up, replies)
+                threading.Thread(target=self._wait, args=about, name=f"reply-{site}", daemon=True).start()
 
-    def _pull(self, waiting: Mapping[str, _Asked]) -> list[tuple[str, Message]]:
-        """Return what has come, by site."""
-        by_id = {asked.message: site for site, asked in waiting.items() if asked.message}
-        if not by_id:
-            return []
-        messages = self.grid.pull_messages(list(by_id))
-        found = [(by_id.get(message.metadata.reply_to_message_id), message) for message in messages]
-        return [(site, message) for site, message in found if site is not None]
+    def _wait(self, site: str, message: str, given_up: threading.Event, replies: _Replies) -> None:
+        """Put the reply to one message into the queue once it is there."""
+        pause = _FIRST_PAUSE_S
+        try:
+            while not given_up.wait(pause):
+                found = list(self.grid.pull_messages([message]))
+                if found:
+                    replies.put((site, message, found[0]))
+                    return
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+        except Exception as error:
+            # SuperLink is away for longer than Flower tries: the question is sent again when it is back.
+            replies.put((site, message, error))
+
+    def _next(
+        self, replies: _Replies, waiting: Mapping[str, _Asked], requests: Mapping[str, Request], within_s: float
+    ) -> Arrival | None:
+        """Return the next reply that counts, if one comes within so many seconds."""
+        try:
+            site, message, found = replies.get(timeout=within_s)
+        except queue.Empty:
+            return None
+        asked = waiting.get(site)
+        if asked is None or asked.message != message:
+            return None
+        if isinstance(found, Exception):
+            log.warning("site=%s its reply could not be fetched: %s", site, type(found).__name__)
+            arrival = None
+        else:
+            arrival = self._arrival(site, found, asked, requests[site])
+        if arrival is None:
+            asked.give_up()
+        return arrival
 
     def _arrival(self, site: str, message: Message, asked: _Asked, request: Request) -> Arrival | None:
         """Return what a message is worth; None if the site is to be asked again."""

@@ -1,4 +1,4 @@
-"""A coordinator and hospitals that hand each other requests and welcomes, at a noon that is always the same."""
+"""A coordinator and hospitals that hand each other requests and welcomes, at the same noon unless another is given."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 class Coordinator:
     """A coordinator's folder."""
 
-    def __init__(self, folder: Path, name: str = "Danube", address: str = "localhost:9443") -> None:
+    def __init__(
+        self, folder: Path, name: str = "Danube", address: str = "localhost:9443", now: datetime = NOON
+    ) -> None:
         self.folder = folder
-        self.consortium = consortium.init(folder, name, address, ["127.0.0.1"], NOON)
+        self.consortium = consortium.init(folder, name, address, ["127.0.0.1"], now)
 
     def enrol(self, request: EnrolmentRequest, now: datetime = NOON) -> Welcome:
         return enrolment.enrol(self.folder, request, now)
@@ -43,9 +45,9 @@ class Coordinator:
 class Hospital:
     """A hospital's folder."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, now: datetime = NOON) -> None:
         self.folder = folder
-        self.request = identity.init(folder, name, NOON)
+        self.request = identity.init(folder, name, now)
 
     def rotate(self, which: Rotating, now: datetime) -> EnrolmentRequest:
         self.request = identity.rotate(self.folder, which, now)

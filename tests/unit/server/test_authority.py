@@ -127,6 +127,13 @@ def test_an_authority_signs_leaves_only_for_ten_years() -> None:
     assert (NOON - HOUR, NOON + 3650 * DAY) == (made.not_valid_before_utc, made.not_valid_after_utc)
 
 
+def test_a_leaf_says_that_it_is_none() -> None:
+    made = authority.new_authority("Danube", NOON).client(new_key("P-256").public_key(), "Aarhus", NOON)
+    constraints = made.extensions.get_extension_for_class(x509.BasicConstraints)
+
+    assert (True, x509.BasicConstraints(ca=False, path_length=None)) == (constraints.critical, constraints.value)
+
+
 def test_a_hospital_is_named_in_its_certificate() -> None:
     made = authority.new_authority("Danube", NOON).client(new_key("P-256").public_key(), "Aarhus", NOON)
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -46,6 +46,13 @@ def csr(name: str, digits: str, curve: Any = "P-256") -> str:
     return made.public_bytes(Encoding.PEM).decode()
 
 
+def with_bad_signature(pem: str) -> str:
+    """The certificate request with its last byte, which is of the signature, changed."""
+    made = x509.load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER)
+    changed = made[:-1] + bytes([made[-1] ^ 1])
+    return x509.load_der_x509_csr(changed).public_bytes(Encoding.PEM).decode()
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "request.json"
     path.write_text(text)
@@ -132,6 +139,7 @@ def test_a_request_that_was_changed_is_refused(change: dict[str, Any]) -> None:
         ("its Flower key has not signed", {"flower_key": public_pem(new_key("P-384").public_key())}),
         ("its TLS key has not signed", {"csr": csr("Basel", REQUEST.fingerprint)}),
         ("its TLS key has not signed", {"csr": csr("Aarhus", enrolment.fingerprint("Aarhus", OTHER.public))}),
+        ("its TLS key has not signed", {"csr": with_bad_signature(REQUEST.csr)}),
         ("expected a P-256 key", {"csr": csr("Aarhus", REQUEST.fingerprint, "P-384")}),
         ("not a certificate request", {"csr": "-----BEGIN CERTIFICATE REQUEST-----\n"}),
     ],
@@ -282,6 +290,14 @@ def test_a_welcome_with_another_consortiums_roster_is_refused() -> None:
     mixed = enrolment.sign_welcome(dataclasses.replace(welcome(), roster=roster("Aarhus", consortium="Rhine")), SIGNING)
 
     with pytest.raises(EnrolmentError, match="of Danube, its roster of Rhine"):
+        enrolment.verify_welcome(mixed)
+
+
+def test_a_welcome_with_a_roster_that_was_changed_is_refused() -> None:
+    changed = dataclasses.replace(roster("Aarhus"), members=roster("Aarhus", "Basel").members)
+    mixed = enrolment.sign_welcome(dataclasses.replace(welcome(), roster=changed), SIGNING)
+
+    with pytest.raises(EnrolmentError, match="the roster: its signature is not good"):
         enrolment.verify_welcome(mixed)
 
 
