@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from server import cli_running
 from shared import console
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ app = console.application(
     "Begin with [bold]consilium-server init[/bold], then [bold]consilium-server enrol[/bold] for each hospital.",
     needs_arguments=True,
 )
+
+app.add_typer(cli_running.app)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The coordinator's folder, of `consilium-server init`.")]
 RequestFile = Annotated[Path, typer.Argument(metavar="REQUEST.json", help="The hospital's request.json.")]
