@@ -18,7 +18,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all check format bench lock clean
+.PHONY: help install demo test test-slow test-e2e test-all check format bench lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,7 +26,8 @@ help:
 	@echo "make install    set up only: .venv/ with the tested versions (about 2 GB, a minute or two)"
 	@echo "make test       set up, then the tests, without the slow ones"
 	@echo "make test-slow  set up, then the slow tests: whole studies, killed and resumed runs"
-	@echo "make test-all   both"
+	@echo "make test-e2e   set up, then the tests of real processes: an aggregator and hospitals on this machine"
+	@echo "make test-all   all three"
 	@echo "make check      ruff, ruff format, mypy --strict"
 	@echo "make format     let ruff mend the layout and what it can"
 	@echo "make bench      side by side with Flower's own simulation (installs Ray; some minutes)"
@@ -57,10 +58,13 @@ demo: $(INSTALLED)
 	@$(BIN)/consilium-simulate demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not e2e"
 
 test-slow: $(INSTALLED)
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not e2e"
+
+test-e2e: $(INSTALLED)
+	@$(BIN)/python -m pytest -m e2e
 
 test-all: $(INSTALLED)
 	@$(BIN)/python -m pytest

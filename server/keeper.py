@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ log = logging.getLogger("consilium.keeper")
 PROCESS, FLOWER = "process.json", "flower.json"
 _EVERY_S, _ASK_S = 0.5, 5.0
 """Between two looks at the folder, and between two questions to SuperLink while every run is at work."""
+_PRUNE_S = 60.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 60.0
 _STARTING_S = 30.0
 """How long Flower's run may be there without a process of ours that has taken it."""
@@ -61,6 +63,7 @@ class Keeper:
     _registered: dict[str, int] | None = None
     _due: float = float("-inf")
     _ask: float = float("-inf")
+    _prune_due: float = float("-inf")
 
     def step(self) -> None:
         """Look once, if it is time; SuperLink may be away."""
@@ -69,6 +72,7 @@ class Keeper:
             return
         self._due = now + _EVERY_S
         try:
+            self._prune(now)
             self._nodes(self.control)
             self._runs(self.control, now)
         except DeploymentError as error:
@@ -76,6 +80,12 @@ class Keeper:
             self._registered = None
         except ConsiliumError as error:
             log.warning("%s", error)
+
+    def _prune(self, now: float) -> None:
+        """Forget keys and certificates whose time of overlap is over."""
+        if now >= self._prune_due:
+            self._prune_due = now + _PRUNE_S
+            enrolment.prune(self.folder, datetime.now(UTC))
 
     def _nodes(self, control: Control) -> None:
         """Register who is enrolled, and nobody else."""
