@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -156,6 +157,7 @@ def approve(
     Example: consilium-client approve charite heart_disease.toml --roster ROSTER.json
     """
     from client import approval, identity
+    from client.locking import study_lock
     from client.review import changes, review, roster_for
     from shared.errors import ApprovalError
     from shared.provenance import code_digest
@@ -166,13 +168,19 @@ def approve(
     proposal = found.proposal(members.identities, code_digest())
     print(found.describe(len(members.members)))
     approval.check_policy(proposal)
-    if changed := changes(approval.read(folder, found.study.digest), proposal):
+    before = _approved(folder, found.study.digest)
+    if changed := changes(before, proposal):
         print(f"\n{changed}")
     _show_members(members, own.name)
     if not yes and not _agreed("Approve this study with these members?"):
         raise ApprovalError(f"{found.study.name}: not approved, nothing was written. {_SAY_YES}")
     now = datetime.now(UTC)
-    made = approval.approve(folder, proposal, now, lambda each: _record(folder, "approved", now, each))
+    with study_lock(folder, proposal.study.digest):
+        if _approved(folder, proposal.study.digest) != before:
+            raise ApprovalError(
+                f"{found.study.name}: was approved or withdrawn meanwhile, by another command. Look again."
+            )
+        made = approval.approve(folder, proposal, now, lambda each: _record(folder, "approved", now, each))
     print(f"\napproved {made.study.name} for {made.runs} run(s), snapshot {made.cohort[:16]}, code {made.code[:16]}")
 
 
@@ -188,10 +196,13 @@ def withdraw(
     Example: consilium-client withdraw charite heart_disease
     """
     from client import approval
+    from client.locking import study_lock
 
     now = datetime.now(UTC)
-    withdrawn = approval.withdraw(folder, approval.find(folder, study), now)
-    _record(folder, "withdrawn", now, withdrawn)
+    digest = approval.find(folder, study)
+    with study_lock(folder, digest):
+        withdrawn = approval.withdraw(folder, digest, now)
+        _record(folder, "withdrawn", now, withdrawn)
     print(f"withdrawn {withdrawn.study.name}: the node refuses it from now on")
 
 
@@ -219,6 +230,81 @@ def studies(folder: Folder) -> None:
         print(f"  members  {', '.join(sorted(each.members))}")
 
 
+@app.command()
+def start(
+    folder: Folder,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for a consortium that is away; else end with exit code 2.")
+    ] = True,
+) -> None:
+    """Look whether everything is as it must be, then run the node until Ctrl-C or SIGTERM.
+
+    DIR is the hospital's folder, made by `init`. What is wrong is said first, in plain words, with exit code 2.
+
+    The node connects to the consortium's address only, answers approved studies only, and is started again when it
+    ends. docs/samples has a service for systemd.
+
+    Example: consilium-client start charite
+    """
+    from client import running
+
+    running.start(folder, lambda line: print(line, flush=True), wait)
+
+
+@app.command()
+def status(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Show whether the node runs and is connected, what of each study has left, and the last of the record.
+
+    DIR is the hospital's folder, made by `init`. Works while the node runs, and reads only.
+
+    Example: consilium-client status charite
+    """
+    import dataclasses
+    import json
+
+    from client.status import describe, gather
+    from shared.provenance import code_digest
+
+    found = gather(folder, code_digest(), datetime.now(UTC))
+    print(json.dumps(dataclasses.asdict(found), indent=2) if as_json else describe(found))
+
+
+class _AuditAction(StrEnum):
+    VERIFY = "verify"
+    SHOW = "show"
+
+
+@app.command()
+def audit(
+    folder: Folder,
+    action: Annotated[_AuditAction, typer.Argument(metavar="verify|show", help="What to do with the record.")],
+    lines: Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="With show: only the last N.")] = None,
+) -> None:
+    """Verify the record of everything that left this hospital, or show it in words.
+
+    DIR is the hospital's folder, made by `init`. The record is DIR/audit.jsonl.
+
+    verify: names the first line that was changed, is missing or was moved, with exit code 2. Note the digest that it
+    prints in another place: it proves later that nothing before it was rewritten.
+
+    show: one line for each event, in words.
+
+    Example: consilium-client audit charite verify
+    """
+    from client import record
+
+    if action is _AuditAction.VERIFY:
+        verdict = record.verify(folder)
+        print(f"intact: {verdict.why}")
+        print(f"digest of the last line  {verdict.digest}")
+        return
+    for line in record.in_words(record.lines(folder), lines):
+        print(line)
+
+
 def _show_members(roster: Roster, own: str) -> None:
     from shared.enrolment import grouped
 
@@ -233,6 +319,17 @@ def _show_request(folder: Path, request: EnrolmentRequest) -> None:
 
     print(f"Next: send {folder / REQUEST} to the coordinator, and read this fingerprint to them over the phone:")
     print(f"fingerprint  {grouped(request.fingerprint)}")
+
+
+def _approved(folder: Path, digest: str) -> Approval | None:
+    """Return what is approved now; a damaged approval is none: approving anew is what mends it."""
+    from client import approval
+    from shared.errors import ApprovalError
+
+    try:
+        return approval.read(folder, digest)
+    except ApprovalError:
+        return None
 
 
 def _agreed(question: str) -> bool:

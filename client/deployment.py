@@ -1,31 +1,40 @@
-"""A hospital's node made from the hospital's folder: its address, and its desk."""
+"""A hospital's node made from the hospital's folder: its address, its desk, and what it does between two messages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from client import approval, settings
+from client import approval, identity, retention, settings
 from client.approval import Approval
 from client.connection import Address
 from client.desk import Desk, Hospital
 from client.identity import Identity
-from shared import audit
+from client.site import Site, SiteState
+from shared import audit, chain, files
+from shared.errors import ConsiliumError
 from shared.provenance import code_digest
 
+log = logging.getLogger("consilium.node")
 
-def address_of(folder: Path, identity: Identity) -> Address:
+REPORTS = "reports"
+_LOOK_S, _DAY_S = 1.0, 86_400.0
+
+
+def address_of(folder: Path, known: Identity) -> Address:
     """Return where and as whom the node connects.
 
-    Raises: SettingsError.
+    Raises: EnrolmentError before the hospital has joined; SettingsError.
     """
     network = settings.load(folder).network
-    return Address(identity.welcome.address, identity.authority, identity.certificate, identity.tls_key, network.proxy)
+    return Address(known.require_welcome().address, known.authority, known.certificate, known.tls_key, network.proxy)
 
 
-def desk_of(folder: Path, identity: Identity) -> Desk:
+def desk_of(folder: Path, known: Identity) -> Desk:
     """Return the desk at which the hospital's studies are answered.
 
     Raises: SettingsError.
@@ -36,18 +45,35 @@ def desk_of(folder: Path, identity: Identity) -> Desk:
 
     return Desk(
         Hospital(
-            identity.name,
+            known.name,
             folder,
-            identity.signing,
+            known.signing,
             settings.load(folder).policy,
             code_digest(),
-            _Approvals(folder).read,
+            Approvals(folder).read,
             record,
+            report=reporter(folder),
         )
     )
 
 
-class _Approvals:
+def reporter(folder: Path) -> Callable[[Approval, Site, SiteState], None]:
+    """Return what writes the hospital's own report of a finished run, ``reports/STUDY-DIGEST.html``."""
+
+    def write(approved: Approval, site: Site, state: SiteState) -> None:
+        from client.judgement import own_judgement
+        from client.report import write_own_report
+
+        judged = own_judgement(site.member, site.data, site.method, state.judged) if state.judged else None
+        place = folder / REPORTS
+        files.make_folder(place, files.FOLDER_MODE)
+        path = place / f"{approved.study.name}-{approved.digest[:8]}.html"
+        write_own_report(path, approved, site.data, judged, chain.read(folder / audit.FILE), site.member.policy)
+
+    return write
+
+
+class Approvals:
     """Reads approvals, each again only when its file has changed."""
 
     def __init__(self, folder: Path) -> None:
@@ -66,3 +92,64 @@ class _Approvals:
         if known is None or known[0] != stamp:
             known = self._known[digest] = (stamp, approval.read(self._folder, digest))
         return known[1]
+
+
+@dataclass(eq=False)
+class Upkeep:
+    """What a node does between two messages: at its start and once a day what retention asks for, and look whether
+    the hospital has a new certificate or other settings, which a node takes up by starting anew.
+
+    clock: seconds, from any zero.
+    """
+
+    folder: Path
+    desk: Desk
+    clock: Callable[[], float]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _looked: float = field(default=float("-inf"))
+    _cleared: float = field(default=float("-inf"))
+    _stamps: tuple[object, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._stamps = self._stamp()
+
+    def step(self) -> bool:
+        """Do what is due; return whether the node has to start anew."""
+        at = self.clock()
+        if at - self._looked < _LOOK_S:
+            return False
+        self._looked = at
+        if self._has_changed():
+            return True
+        if at - self._cleared >= _DAY_S:
+            self._cleared = at
+            self._clear()
+        return False
+
+    def _clear(self) -> None:
+        try:
+            asked = settings.load(self.folder).retention
+        except ConsiliumError as error:
+            log.warning("%s", error)
+            return
+        for digest in retention.apply(self.folder, asked, self.now()):
+            self.desk.close(digest)
+
+    def _has_changed(self) -> bool:
+        stamps = self._stamp()
+        if stamps == self._stamps:
+            return False
+        self._stamps = stamps
+        try:
+            identity.load(self.folder)
+            settings.load(self.folder)
+        except ConsiliumError as error:
+            # Half a change, or a mistake: the node goes on as before until it is mended.
+            log.warning("what was changed is not taken up: %s", error)
+            return False
+        return True
+
+    def _stamp(self) -> tuple[object, ...]:
+        paths = (self.folder / identity.WELCOME, self.folder / settings.FILE)
+        stats = [path.stat() if path.exists() else None for path in paths]
+        return tuple(stat and (stat.st_mtime_ns, stat.st_ino) for stat in stats)

@@ -13,7 +13,6 @@ import secrets
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,13 +21,24 @@ import numpy as np
 from client import store
 from client.approval import Approval
 from client.approval import check as check_approval
+from client.locking import study_lock
 from client.policy import Policy
 from client.secagg_state import Member
-from client.site import Site, answer
+from client.site import Site, SiteState, answer
 from client.store import Kept
 from shared import codec, packing
-from shared.errors import ConsiliumError, ProtocolError, Refusal
-from shared.messages import Contributed, ContributeRequest, Heading, PreflightRequest, Refused, Reply, Request, Revealed
+from shared.errors import ApprovalError, ConsiliumError, ProtocolError, Refusal
+from shared.messages import (
+    Contributed,
+    ContributeRequest,
+    EndRequest,
+    Heading,
+    PreflightRequest,
+    Refused,
+    Reply,
+    Request,
+    Revealed,
+)
 from shared.methods.base import PlainMean
 from shared.packing import Packed
 from shared.plan import plan_of
@@ -38,6 +48,8 @@ log = logging.getLogger("consilium.client")
 
 Record = Callable[[str, Mapping[str, Any]], None]
 """Appends a line to the hospital's record: the event, and its fields."""
+Report = Callable[[Approval, Site, SiteState], None]
+"""Makes the hospital's own report of a finished run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +58,10 @@ class Hospital:
 
     folder: the hospital's own.
     code: digest of the code that runs here.
-    approvals: of a study by its digest, as it stands now; None where there is none.
+    approvals: of a study by its digest, as it stands now; None where there is none. It is the same object until the
+        hospital approves or withdraws.
     record: of everything that leaves.
+    report: of a finished run, for the hospital alone.
     """
 
     name: str
@@ -58,6 +72,7 @@ class Hospital:
     approvals: Callable[[str], Approval | None]
     record: Record
     entropy: Entropy = secrets.token_bytes
+    report: Report = lambda _approval, _site, _state: None
 
 
 @dataclass(eq=False)
@@ -97,10 +112,13 @@ class Desk:
         return codec.sign(packed, heading, self.hospital.name, message, self.hospital.signing)
 
     def _failed(self, request: Request | None, error: Exception) -> Packed:
+        self._log(error)
+        return self._refused(request, "internal-error", "see the site's own log")
+
+    def _log(self, error: Exception) -> None:
         # An error's text may quote a patient: only its kind and the places in the code are written, even here.
         places = "".join(traceback.format_tb(error.__traceback__))
         log.error("site=%s failed=%s\n%s", self.hospital.name, type(error).__name__, places)
-        return self._refused(request, "internal-error", "see the site's own log")
 
     def _refused(self, request: Request | None, code: str, hint: str) -> Packed:
         heading = request.heading if request else Heading("", "", 0)
@@ -112,8 +130,7 @@ class Desk:
     def _answer(self, request: Request, asked: Packed) -> Packed:
         study = self._study(request.heading.study)
         if study.kept.asked == asked.digest:
-            log.info("site=%s round=%d said again", self.hospital.name, request.heading.round)
-            return study.kept.reply
+            return self._again(request, study)
         self._check_runs(request, study)
         reply, state = answer(request, study.kept.state, study.site)
         packed = packing.pack(reply)
@@ -129,10 +146,49 @@ class Desk:
             block=np.frombuffer(packed.block, np.uint8),
             released=_released(study, reply),
         )
-        store.write(self._folder(study.approval), kept)
-        study.kept = kept
+        if not self._keep(study, kept):
+            # Withdrawn or approved anew while it was answered: nothing of this answer leaves, or stays.
+            return self._answer(request, asked)
         self._record(request, reply, packed)
+        self._report(request, study)
         return packed
+
+    def _again(self, request: Request, study: _Open) -> Packed:
+        """Return the last answer once more: it is written down whenever it leaves, or may have been lost before."""
+        reply = packing.unpack(study.kept.reply, *get_args(Reply))
+        self._record(request, reply, study.kept.reply, again=True)
+        self._report(request, study)
+        log.info("site=%s round=%d said again", self.hospital.name, request.heading.round)
+        return study.kept.reply
+
+    def _keep(self, study: _Open, kept: Kept) -> bool:
+        """Write a study's state, unless its approval is not the one any more under which it was opened.
+
+        Raises: Refusal ``being-approved`` while the hospital is approving it.
+        """
+        digest = study.approval.digest
+        try:
+            with study_lock(self.hospital.folder, digest):
+                if self.hospital.approvals(digest) is not study.approval:
+                    return False
+                store.write(self._folder(study.approval), kept)
+        except ApprovalError:
+            raise Refusal("being-approved", "this hospital is approving or withdrawing the study right now") from None
+        study.kept = kept
+        return True
+
+    def _report(self, request: Request, study: _Open) -> None:
+        """Make the hospital's own report of a finished run; a report that fails is no reason not to answer."""
+        if not (isinstance(request, EndRequest) and request.finished):
+            return
+        try:
+            self.hospital.report(study.approval, study.site, study.kept.state)
+        except Exception as error:
+            self._log(error)
+
+    def close(self, digest: str) -> None:
+        """Hold nothing of a study in memory: its state on the disk was changed."""
+        self._open.pop(digest, None)
 
     def _study(self, digest: str) -> _Open:
         """Return an approved study, ready to answer; its data and state are read once.
@@ -148,7 +204,7 @@ class Desk:
             raise
         assert approval is not None
         study = self._open.get(digest)
-        if study is None or study.approval != approval:
+        if study is None or study.approval is not approval:
             study = self._open[digest] = self._opened(approval)
         return study
 
@@ -172,7 +228,7 @@ class Desk:
         if isinstance(request, ContributeRequest) and study.kept.released.get(str(number), 0) >= allowed:
             raise Refusal("runs-used-up", f"this hospital approved {allowed} run(s) of the study: it must approve anew")
 
-    def _record(self, request: Request | None, reply: Reply, packed: Packed) -> None:
+    def _record(self, request: Request | None, reply: Reply, packed: Packed, again: bool = False) -> None:
         heading = reply.heading
         fields: dict[str, Any] = {
             "asked": type(request).__name__ if request else "unreadable",
@@ -186,12 +242,9 @@ class Desk:
         }
         if isinstance(reply, Refused):
             fields["code"] = reply.code
+        if again:
+            fields["again"] = True
         self.hospital.record("reply", fields)
-
-
-def now() -> datetime:
-    """Return the time in UTC."""
-    return datetime.now(UTC)
 
 
 def _released(study: _Open, reply: Reply) -> Mapping[str, int]:

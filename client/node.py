@@ -7,16 +7,21 @@ an error. TensorFlow is imported once in the life of the process. ``consilium-cl
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from client import reach
+from client.standing import Standing, log_format
 from shared import console, files
 from shared.errors import DeploymentError
 
@@ -33,7 +38,7 @@ _EAGER_S, _PATIENT_S = 0.1, 1.0
 _AT_WORK_S = 60.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 15.0
 
-NODE_FILE = "node.json"
+_LOCK = "node.lock"
 _UNAUTHORIZED, _CLIENT_ERRORS = 401, range(400, 500)
 
 
@@ -44,12 +49,18 @@ class Node:
     app: the hospital's Flower ClientApp.
     stopped: set when the process is asked to end.
     clock: seconds, from any zero.
+    upkeep: is done between messages, and says whether the node has to start anew.
+    stands: is told why the consortium does not answer, and nothing when it does.
+    explain: says in words what an error means.
     """
 
     fleet: Fleet
     app: ClientApp
     stopped: threading.Event
     clock: Callable[[], float] = time.monotonic
+    upkeep: Callable[[], bool] = lambda: False
+    stands: Callable[[str], None] = lambda _why: None
+    explain: Callable[[Exception], str] = lambda error: type(error).__name__
 
     def serve(self, node_id: int) -> None:
         """Answer messages until stopped. A server that is away is asked again, ever less often.
@@ -61,19 +72,23 @@ class Node:
         """
         retry, at_work, broken = _FIRST_RETRY_S, float("-inf"), False
         while not self.stopped.is_set():
+            if self.upkeep():
+                log.info("the hospital's certificate or settings were changed: the node starts anew")
+                return
             try:
                 if broken:
-                    self.fleet.deactivate(node_id)
-                    self.fleet.activate()
+                    self._come_online_anew(node_id)
                     broken = False
                 message = self.fleet.receive()
             except Exception as error:
                 check_known(error)
                 broken = True
-                log.warning("no answer from the consortium: %s; asking again in %.1f s", type(error).__name__, retry)
+                self.stands(why := self.explain(error))
+                log.warning("no answer from the consortium: %s Asking again in %.1f s.", why, retry)
                 self.stopped.wait(retry)
                 retry = min(2 * retry, _LONGEST_RETRY_S)
                 continue
+            self.stands("")
             retry = _FIRST_RETRY_S
             if message is None:
                 self.stopped.wait(_EAGER_S if self.clock() - at_work < _AT_WORK_S else _PATIENT_S)
@@ -82,6 +97,14 @@ class Node:
             # A reply whose header came and whose parts did not is waited for in vain: it is asked for anew then.
             broken = not self._send(self._reply(message, node_id), started)
             at_work = self.clock()
+
+    def _come_online_anew(self, node_id: int) -> None:
+        try:
+            self.fleet.deactivate(node_id)
+        except Exception as error:
+            # A server that was away for a minute has taken the node for offline by itself, and says no to this.
+            check_known(error)
+        self.fleet.activate()
 
     def _reply(self, message: Message, node_id: int) -> Message:
         from flwr.app import Context, Error, RecordDict
@@ -108,7 +131,7 @@ class Node:
             if status_of(error) in _CLIENT_ERRORS:
                 log.info("the server does not want the reply any more: its run is over")
                 return True
-            log.warning("a reply could not be sent: %s", type(error).__name__)
+            log.warning("a reply could not be sent: %s", self.explain(error))
             return False
         return True
 
@@ -119,11 +142,16 @@ def status_of(error: Exception) -> int:
 
 
 def check_known(error: Exception) -> None:
-    """Raise DeploymentError if the server said that it does not know this node."""
+    """Raise DeploymentError if the server said that it does not know this node, which waiting does not change."""
+    if (code := reach.refusal_of(error)) in reach.UNKNOWN:
+        raise DeploymentError(reach.in_words(code)) from None
     if status_of(error) == _UNAUTHORIZED:
+        headers = error.response.headers  # type: ignore[attr-defined]  # it has a status, so it has an answer
+        if (skew := reach.clock_skew(headers, datetime.now(UTC))) is not None:
+            raise DeploymentError(skew.text) from None
         raise DeploymentError(
-            "the consortium does not know this hospital's node, or not any more. Ask the coordinator whether this"
-            " hospital is enrolled."
+            "the consortium does not know this hospital's node, or not any more; or this machine's clock is wrong by"
+            " more than a few seconds. Ask the coordinator whether this hospital is enrolled."
         ) from None
 
 
@@ -136,44 +164,80 @@ def run(folder: Path, stopped: threading.Event) -> None:
     """
     from client.app import client_app
     from client.connection import Fleet
-    from client.deployment import address_of, desk_of
+    from client.deployment import Upkeep, address_of, desk_of
     from client.identity import load
 
-    identity = load(folder)
-    desk = desk_of(folder, identity)
-    fleet = Fleet(address_of(folder, identity), identity.flower_key())
+    with _alone(folder):
+        identity = load(folder)
+        desk, address = desk_of(folder, identity), address_of(folder, identity)
+        fleet = Fleet(address, identity.flower_key())
+        stands = Standing(folder)
+
+        def explain(error: Exception) -> str:
+            return reach.explain(error, address).text
+
+        try:
+            node_id = _activate(fleet, stopped, stands, explain)
+            if node_id is None:
+                return
+            log.info("node=%d site=%s online", node_id, identity.name)
+            app = client_app(lambda asked, message, _context: desk.answer(asked, message))
+            upkeep = Upkeep(folder, desk, time.monotonic).step
+            with fleet.heartbeats():
+                Node(fleet, app, stopped, upkeep=upkeep, stands=stands, explain=explain).serve(node_id)
+            with contextlib.suppress(Exception):
+                fleet.deactivate(node_id)
+            stands("the node was stopped")
+        except DeploymentError as error:
+            stands(str(error))
+            raise
+        finally:
+            fleet.close()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second node out of a hospital's folder: both would answer, from one state.
+
+    Raises: DeploymentError.
+    """
+    path = folder / _LOCK
     try:
-        node_id = _activate(folder, fleet, stopped)
-        if node_id is None:
-            return
-        log.info("node=%d site=%s online", node_id, identity.name)
-        app = client_app(lambda asked, message, _context: desk.answer(asked, message))
-        with fleet.heartbeats():
-            Node(fleet, app, stopped).serve(node_id)
-        with contextlib.suppress(Exception):
-            fleet.deactivate(node_id)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, files.SECRET_MODE)
+    except OSError as error:
+        raise DeploymentError(f"{path}: cannot be locked: {error.strerror}.") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DeploymentError(
+            f"{folder}: another node works here already. `consilium-client status` shows it."
+        ) from None
     finally:
-        fleet.close()
+        os.close(descriptor)
 
 
-def _activate(folder: Path, fleet: Fleet, stopped: threading.Event) -> int | None:
+def _activate(
+    fleet: Fleet, stopped: threading.Event, stands: Standing, explain: Callable[[Exception], str]
+) -> int | None:
     """Bring the node online, however long the server is away; None if stopped before."""
-    path, retry = folder / NODE_FILE, _FIRST_RETRY_S
+    retry = _FIRST_RETRY_S
     while not stopped.is_set():
         try:
-            if path.exists():
+            if stands.node_id is not None:
                 # A node that was killed counts as online for a minute, and could not come online again.
                 with contextlib.suppress(Exception):
-                    fleet.deactivate(int(files.read_json(path, DeploymentError, "Remove it.")["node_id"]))
+                    fleet.deactivate(stands.node_id)
             node_id = fleet.activate()
         except Exception as error:
             check_known(error)
-            reason = f"{type(error).__name__} {status_of(error) or ''}".strip()
-            log.warning("not online yet: %s; trying again in %.1f s", reason, retry)
+            stands(why := explain(error))
+            log.warning("not online yet: %s Trying again in %.1f s.", why, retry)
             stopped.wait(retry)
             retry = min(2 * retry, _LONGEST_RETRY_S)
         else:
-            files.replace_json(path, {"node_id": node_id}, files.SECRET_MODE)
+            stands.node_id = node_id
+            stands("")
             return node_id
     return None
 
@@ -181,7 +245,9 @@ def _activate(folder: Path, fleet: Fleet, stopped: threading.Event) -> int | Non
 def main(arguments: list[str] | None = None) -> None:
     """Run the node of the folder that is named: ``python -m client.node DIR``."""
     folder = Path((arguments or sys.argv[1:])[0])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(log_format())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpcore", "flwr"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     stopped = threading.Event()

@@ -105,8 +105,8 @@ def explain(error: Exception, address: Address, connected: bool = False) -> Find
         return Finding(
             "connection",
             "away",
-            f"{address.server} was reached and then said nothing for {_WITHIN_S:g} s. Is it the consortium's gateway, or"
-            " does a firewall hold back what it does not know?",
+            f"{address.server} was reached and then said nothing for {_WITHIN_S:g} s. Is it the consortium's gateway,"
+            " or does a firewall hold back what it does not know?",
         )
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
@@ -124,6 +124,11 @@ def refusal_of(error: Exception) -> str:
     """Return the gateway's code in an error's answer; empty where there is none."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     return _code(headers)
+
+
+def in_words(code: str) -> str:
+    """Return what one of the gateway's codes means and what to do."""
+    return _REFUSALS[code][1] if code in _REFUSALS else f"the gateway refuses this hospital's requests: {code}. {_ASK}"
 
 
 def clock_skew(headers: Mapping[str, str], now: datetime) -> Finding | None:
@@ -177,10 +182,8 @@ _REFUSALS: Mapping[str, tuple[Level, str]] = {
 def _refused(status: int, headers: Mapping[str, str], address: Address) -> Finding | None:
     """Return what an answer says; None where the request reached Flower."""
     code = _code(headers)
-    if code in _REFUSALS:
-        return Finding("gateway", *_REFUSALS[code])
     if code:
-        return Finding("gateway", "away", f"the gateway refuses this hospital's requests: {code}. {_ASK}")
+        return Finding("gateway", _REFUSALS[code][0] if code in _REFUSALS else "away", in_words(code))
     if status in (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED):
         return None
     level: Level = "away" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "fatal"
@@ -284,7 +287,9 @@ def _of_their_certificate(error: ssl.SSLCertVerificationError, address: Address)
     if code == _NOT_YET:
         return f"the server's certificate is not valid yet by this machine's clock. Compare the clock. {_ASK}"
     if code in _FOREIGN:
-        return f"what answers at {address.server} is not this consortium's server: another authority signed it. {_BETWEEN}"
+        return (
+            f"what answers at {address.server} is not this consortium's server: another authority signed it. {_BETWEEN}"
+        )
     return f"the server's certificate is not as it must be: {error.verify_message}. {_ASK}"
 
 

@@ -108,7 +108,7 @@ def _apply_to_state(path: Path, retention: Retention, now: datetime) -> bool:
         return False
     kept = store.read(path.parent)
     has_reply, has_memory = bool(kept.said), bool(kept.state.memory or kept.state.staged or kept.state.judged)
-    if not (what.reply and has_reply or what.memory and has_memory):
+    if not ((what.reply and has_reply) or (what.memory and has_memory)):
         return False
     store.write(path.parent, without(kept, what))
     # Forgetting is not using: the other of the two has its own time.

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from server import deployment, enrolment, jobs, keeper, superlink
 from server.transport import FlowerTransport, Node
-from shared.provenance import require_one_root
+from shared.provenance import code_digest, require_one_root
 
 app = ServerApp()
 
@@ -40,4 +40,4 @@ def main(grid: Grid, context: Context) -> None:
         return {site.name: site.identity for site in enrolment.read(folder).active}
 
     transport = FlowerTransport(grid, enrolled, nodes)
-    deployment.serve(run, deployment.Aggregator(folder, transport, enrolled, lambda: set(nodes())))
+    deployment.serve(run, deployment.Aggregator(folder, code_digest(), transport, enrolled, lambda: set(nodes())))

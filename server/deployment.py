@@ -34,7 +34,6 @@ from shared.errors import CheckpointError, ConsiliumError, RunAbandoned, Secrets
 from shared.messages import Counts, Ended
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
-from shared.provenance import code_digest
 from shared.secagg.transcript import state_digest
 
 log = logging.getLogger("consilium.server")
@@ -50,12 +49,14 @@ class Aggregator:
     """What a run is done with.
 
     folder: the coordinator's.
+    code: digest of the code that runs here.
     transport: reaches the sites.
     enrolled: identity by name of the sites that are enrolled now, in the order of enrolment.
     online: names of the sites whose nodes are there now.
     """
 
     folder: Path
+    code: str
     transport: Transport
     enrolled: Callable[[], Mapping[str, bytes]]
     online: Callable[[], set[str]]
@@ -205,7 +206,7 @@ def _cohort(run: _Run) -> Cohort:
         _wait_for(run, set(enrolled), _GATHER_S)
         online = {name: key for name, key in enrolled.items() if name in aggregator.online()}
         try:
-            cohort = preflight(study, online, code_digest(), Port(aggregator.transport, study.aggregation.deadline_s))
+            cohort = preflight(study, online, aggregator.code, Port(aggregator.transport, study.aggregation.deadline_s))
             break
         except RunAbandoned as error:
             away = sorted(set(enrolled) - set(online))
@@ -216,7 +217,7 @@ def _cohort(run: _Run) -> Cohort:
     kept = _Kept(dict(cohort.sites), left_out, dict(cohort.counts))
     files.replace_bytes(path, TypeAdapter(_Kept).dump_json(kept, indent=1))
     run.record(
-        "begun", sites={name: key.hex() for name, key in kept.sites.items()}, left_out=left_out, code=code_digest()
+        "begun", sites={name: key.hex() for name, key in kept.sites.items()}, left_out=left_out, code=aggregator.code
     )
     jobs.left_out(run.job, aggregator.now(), left_out)
     return Cohort(kept.sites, kept.left_out, kept.counts)

@@ -7,20 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.outcome import Outcome, RoundRecord
+from server.outcome import Outcome, RoundRecord, SiteSummary
 from server.tables import Cell
-from server.wording import (
+from shared.reasons import code_advice, code_meaning
+from shared.schema import Column
+from shared.secagg import roster
+from shared.wording import (
+    NOT_SHOWN,
     UNDEFINED,
     bytes_text,
-    code_meaning,
     number_text,
     plural,
     rounds_text,
     seconds_text,
     share_text,
 )
-from shared.schema import Column
-from shared.secagg import roster
 
 STAGE_NAMES = {"prepare": "preparation", "train": "training", "evaluate": "evaluation"}
 
@@ -42,38 +43,61 @@ class SiteRow:
 
 def site_rows(outcome: Outcome) -> tuple[SiteRow, ...]:
     """Return one row for each hospital, and the total of all when there are several."""
-    rounds = len(outcome.training)
-    rows = [
-        SiteRow(
-            name=site.name,
-            patients=f"{site.patients:,}",
-            rows=f"{site.rows:,}",
-            training=f"{site.training_rows:,}",
-            held_out=f"{site.held_out_rows:,}",
-            classes=_class_cells(site.class_rows),
-            outside=_outside(site.out_of_contract),
-            rounds=f"{outcome.contributed_rounds(site.name)} of {rounds}",
-            notes=site.notes,
+    rows = [_site_row(outcome, site) for site in outcome.sites]
+    return (*rows, _total(outcome)) if len(rows) > 1 else tuple(rows)
+
+
+def _site_row(outcome: Outcome, site: SiteSummary) -> SiteRow:
+    rounds = f"{outcome.contributed_rounds(site.name)} of {len(outcome.training)}"
+    counts, classes = site.counts, len(outcome.study.data.classes)
+    if counts is None:
+        hidden = (Cell(NOT_SHOWN),) * classes
+        return SiteRow(site.name, NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, hidden, NOT_SHOWN, rounds, site.notes)
+    return SiteRow(
+        name=site.name,
+        patients=f"{counts.patients:,}",
+        rows=f"{counts.rows:,}",
+        training=f"{counts.training_rows:,}",
+        held_out=f"{counts.held_out_rows:,}",
+        # A hospital says these itself: another number of classes would shift the table.
+        classes=_class_cells(counts.class_rows) if len(counts.class_rows) == classes else (Cell(UNDEFINED),) * classes,
+        outside=_outside(counts.out_of_contract),
+        rounds=rounds,
+        notes=site.notes,
+    )
+
+
+def _total(outcome: Outcome) -> SiteRow:
+    """Return the total: of what the hospitals show when all do, else what the sums over all of them say."""
+    shown = [site.counts for site in outcome.sites if site.counts]
+    if len(shown) < len(outcome.sites):
+        preparation, judged = outcome.preparation, outcome.federated.n
+        return SiteRow(
+            name="All",
+            patients=NOT_SHOWN,
+            rows=f"{preparation.rows + judged:,}",
+            training=f"{preparation.rows:,}",
+            held_out=f"{judged:,}",
+            classes=_class_cells(preparation.class_rows),
+            outside=f"{sum(preparation.outside.values()):,}",
+            rounds="",
+            notes=(),
         )
-        for site in outcome.sites
-    ]
-    if len(rows) > 1:
-        sites = outcome.sites
-        classes = [sum(column) for column in zip(*(site.class_rows for site in sites), strict=False)]
-        rows.append(
-            SiteRow(
-                name="All",
-                patients=f"{sum(site.patients for site in sites):,}",
-                rows=f"{sum(site.rows for site in sites):,}",
-                training=f"{sum(site.training_rows for site in sites):,}",
-                held_out=f"{sum(site.held_out_rows for site in sites):,}",
-                classes=_class_cells(classes),
-                outside=f"{sum(sum(site.out_of_contract.values()) for site in sites):,}",
-                rounds="",
-                notes=(),
-            )
-        )
-    return tuple(rows)
+    by_class = [counts.class_rows for counts in shown]
+    if any(len(rows) != len(outcome.preparation.class_rows) for rows in by_class):
+        by_class = [outcome.preparation.class_rows]
+    classes = [sum(column) for column in zip(*by_class, strict=True)]
+    return SiteRow(
+        name="All",
+        patients=f"{sum(counts.patients for counts in shown):,}",
+        rows=f"{sum(counts.rows for counts in shown):,}",
+        training=f"{sum(counts.training_rows for counts in shown):,}",
+        held_out=f"{sum(counts.held_out_rows for counts in shown):,}",
+        classes=_class_cells(classes),
+        outside=f"{sum(sum(counts.out_of_contract.values()) for counts in shown):,}",
+        rounds="",
+        notes=(),
+    )
 
 
 def _class_cells(counts: Sequence[int]) -> tuple[Cell, ...]:
@@ -87,13 +111,17 @@ def _outside(counts: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True)
 class Absence:
-    """Rounds of one stage that did not have one hospital's answer, or had it in an odd way, for one reason."""
+    """Rounds of one stage that did not have one hospital's answer, or had it in an odd way, for one reason.
+
+    advice: what to do about it; may be empty.
+    """
 
     site: str
     stage: str
     rounds: str
     code: str
     meaning: str
+    advice: str
     counted: bool
 
 
@@ -105,9 +133,32 @@ def absences(history: Sequence[RoundRecord]) -> tuple[Absence, ...]:
             for site, code in codes.items():
                 found.setdefault((site, record.stage, code, counted), []).append(record.round)
     return tuple(
-        Absence(site, STAGE_NAMES.get(stage, stage), rounds_text(rounds), code, code_meaning(code), counted)
+        Absence(
+            site,
+            STAGE_NAMES.get(stage, stage),
+            rounds_text(rounds),
+            code,
+            code_meaning(code),
+            code_advice(code),
+            counted,
+        )
         for (site, stage, code, counted), rounds in found.items()
     )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One enrolled hospital that did not take part."""
+
+    site: str
+    code: str
+    meaning: str
+    advice: str
+
+
+def left_out(outcome: Outcome) -> tuple[LeftOut, ...]:
+    """Return which enrolled hospitals did not take part, why, and what to do about it."""
+    return tuple(LeftOut(site, code, code_meaning(code), code_advice(code)) for site, code in outcome.left_out.items())
 
 
 @dataclass(frozen=True)
@@ -179,7 +230,9 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     study = outcome.study
     history = outcome.history
     slowest = max((record.seconds for record in outcome.training), default=0.0)
+    where = (("Where", "between hospitals, over the network"),) if outcome.deployed else ()
     return (
+        *where,
         ("Method", f"{study.method.name}{_options(study.method.options)}"),
         ("Training rounds", f"{len(outcome.training)} of {study.method.rounds} planned"),
         ("Server strategy", f"{study.aggregation.strategy}{_options(study.aggregation.options)}"),

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from server.wording import METRIC_WORDS
 from shared.metrics import Interval, Judgement
+from shared.wording import METRIC_WORDS
 
 _FEWEST_NUMBERS, _FEWEST_OF_CLASS = 20, 5
 """Below these, resampling gives no trustworthy interval: a perfect ranking of nine rows has the interval 1 to 1."""

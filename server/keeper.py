@@ -138,7 +138,7 @@ class Keeper:
 
     def _start(self, control: Control, job: Job, tries: _Tries, now: float) -> None:
         end_process(job.folder)
-        quick = now - tries.started < _QUICK_S
+        quick = now - tries.started < tries.delay_s + _QUICK_S
         tries.delay_s = min(2 * tries.delay_s, _LONGEST_DELAY_S) if quick else _FIRST_DELAY_S
         tries.started, tries.due = now, now + tries.delay_s
         tries.flower = control.start(job.name)

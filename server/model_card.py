@@ -10,9 +10,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from server.outcome import Outcome
+from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, majority_share, verdict_of
-from server.wording import METRIC_WORDS, bytes_text, plural, range_text, share_text, value_text
+from shared.wording import METRIC_WORDS, bytes_text, plural, range_text, share_text, value_text
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,17 @@ def _intended_use(outcome: Outcome) -> Section:
 
 def _data(outcome: Outcome) -> Section:
     data, preparation = outcome.study.data, outcome.preparation
-    patients = sum(site.patients for site in outcome.sites)
-    rows = sum(site.rows for site in outcome.sites)
-    held_out = sum(site.held_out_rows for site in outcome.sites)
+    patients, rows = patients_and_rows(outcome)
+    shown = [site.counts for site in outcome.sites if site.counts]
+    held_out = outcome.federated.n if patients is None else sum(counts.held_out_rows for counts in shown)
+    brought = plural(rows, "row") if patients is None else f"{plural(patients, 'patient')}, {plural(rows, 'row')}"
     split = (
         f"by the column {data.split_column}"
         if data.split_column
         else f"by patient ({100 * data.test_fraction:g} % of the patients, chosen by keyed hash)"
     )
     points = [
-        f"{plural(len(outcome.sites), 'hospital')}, {plural(patients, 'patient')}, {plural(rows, 'row')};"
+        f"{plural(len(outcome.sites), 'hospital')}, {brought};"
         f" {preparation.rows:,} rows trained the model and {held_out:,} were held out, {split}."
     ]
     if data.classes:
@@ -161,7 +162,7 @@ def _limits(outcome: Outcome) -> Section:
     lacking = [
         site.name
         for site in outcome.sites
-        if data.classes and sum(site.class_rows) and sum(count > 0 for count in site.class_rows) == 1
+        if data.classes and site.counts and sum(count > 0 for count in site.counts.class_rows) == 1
     ]
     if lacking:
         points.append(f"One class only among the training rows: {', '.join(lacking)}.")
@@ -176,8 +177,10 @@ def _limits(outcome: Outcome) -> Section:
 
 def _privacy(outcome: Outcome) -> str:
     if outcome.study.aggregation.secure:
+        where = "between hospitals" if outcome.deployed else "in a simulation"
+        who = "the aggregator" if outcome.deployed else "the aggregator's code"
         trained = (
-            "Trained in a simulation with secure aggregation: the aggregator's code saw sums over"
+            f"Trained {where} with secure aggregation: {who} saw sums over"
             f" {outcome.smallest_sum or 'several'} or more hospitals, not one hospital's part. Masks hide what a"
             " hospital sends, not what the model says: no noise was added,"
         )

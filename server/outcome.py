@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.examples import Arrays
-from shared.metrics import Judgement
+from shared.messages import Counts, Shown
+from shared.metrics import CLASS_METRICS, NUMBER_METRICS, Interval, Judgement
 from shared.preparation import Preparation
 from shared.secagg import roster
 from shared.study import Study
@@ -43,19 +44,12 @@ class RoundRecord:
 class SiteSummary:
     """One hospital, as far as its policy lets it be shown.
 
-    patients, rows: all it brought; training_rows, held_out_rows: by part.
-    class_rows: training rows by class index; empty for a number.
-    out_of_contract: values outside the contract, by column.
+    counts: how much it brings; None where its policy does not show that.
     notes: sentences for the report, such as that a class is absent.
     """
 
     name: str
-    patients: int
-    rows: int
-    training_rows: int
-    held_out_rows: int
-    class_rows: tuple[int, ...]
-    out_of_contract: Mapping[str, int]
+    counts: Counts | None
     notes: tuple[str, ...] = ()
 
 
@@ -67,13 +61,15 @@ class Outcome:
     history: every exchange, in order.
     federated: the released model on all held-out rows.
     subgroups: the same on the rows of each subgroup, by ``column=level``.
-    per_site: the same on each site's own held-out rows.
+    per_site: the same on each site's own held-out rows, for sites that show it; these may have no curves.
     pooled: the model trained as if all data lay in one place, on all held-out rows; None when not compared.
     local: each site's own model on all held-out rows; local_at_home: on the site's own held-out rows. Empty when not
         compared.
     attributions: texts that the data's licences ask for.
     description: of the model, for the card.
     cautions: sentences about this run that a reader of its numbers must know.
+    deployed: whether it ran between real hospitals, where nobody has the data to compare with.
+    left_out: reason code by name of enrolled hospitals that did not take part.
     """
 
     study: Study
@@ -93,6 +89,18 @@ class Outcome:
     peak_memory_bytes: int
     versions: Mapping[str, str] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
+    deployed: bool = False
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> bool:
+        """Whether another model was trained to compare with."""
+        return bool(self.local) or self.pooled is not None
+
+    @property
+    def without_counts(self) -> tuple[str, ...]:
+        """Names of the hospitals that do not show how much they bring."""
+        return tuple(site.name for site in self.sites if site.counts is None)
 
     @property
     def training(self) -> tuple[RoundRecord, ...]:
@@ -125,12 +133,23 @@ class Outcome:
         )
 
 
+def patients_and_rows(outcome: Outcome) -> tuple[int | None, int]:
+    """Return how many patients and rows all hospitals brought; None for patients unless every hospital shows them.
+
+    Rows are then those that trained the model and those that judged it, which the sums say.
+    """
+    shown = [site.counts for site in outcome.sites if site.counts]
+    if len(shown) < len(outcome.sites):
+        return None, outcome.preparation.rows + outcome.federated.n
+    return sum(counts.patients for counts in shown), sum(counts.rows for counts in shown)
+
+
 def metrics_of(outcome: Outcome) -> dict[str, Any]:
     """Return the content of ``metrics.json``; keys are stable and documented in docs/metrics.md."""
     sites = {
         site.name: {
-            "patients": site.patients,
-            "rows": site.rows,
+            "patients": site.counts.patients if site.counts else None,
+            "rows": site.counts.rows if site.counts else None,
             "contributed_rounds": outcome.contributed_rounds(site.name),
         }
         for site in outcome.sites
@@ -160,13 +179,15 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
         "pooled": outcome.pooled.values() if outcome.pooled else None,
         "local": {name: judgement.values() for name, judgement in outcome.local.items()},
         "local_at_home": {name: judgement.values() for name, judgement in outcome.local_at_home.items()},
-        "per_site": {name: judgement.values() for name, judgement in outcome.per_site.items()},
+        "per_site": {name: _same_metrics(outcome.federated, each) for name, each in outcome.per_site.items()},
         "subgroups": {name: judgement.values() for name, judgement in outcome.subgroups.items()},
         "intervals": {
             name: [_finite(interval.low), _finite(interval.high)]
             for name, interval in outcome.federated.metrics.items()
         },
         "history": history,
+        "deployed": outcome.deployed,
+        "left_out": dict(outcome.left_out),
         "dropped": _odd(outcome.history, lambda record: record.dropped),
         "noted": _odd(outcome.history, lambda record: record.noted),
         "out_of_contract": dict(outcome.preparation.outside),
@@ -177,6 +198,28 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "versions": dict(outcome.versions),
     }
+
+
+def shown_judgement(rows: int, metrics: Mapping[str, Shown]) -> Judgement:
+    """Return what a hospital shows of the model on its own held-out rows, as a judgement without curves.
+
+    What is no metric of ours, or not finite, is left out: these are the hospital's words.
+
+    rows: held-out rows behind the metrics.
+    """
+    known = {name: metrics[name] for name in (*CLASS_METRICS, *NUMBER_METRICS) if name in metrics}
+    intervals = {
+        name: Interval(said.value, said.low, said.high)
+        for name, said in known.items()
+        if all(map(math.isfinite, (said.value, said.low, said.high)))
+    }
+    return Judgement(intervals, max(0, rows), curves=())
+
+
+def _same_metrics(federated: Judgement, judgement: Judgement) -> dict[str, float | int | None]:
+    """Return the values of exactly the study's metrics: a hospital that shows its own may leave some undefined."""
+    values = judgement.values()
+    return {name: values.get(name) for name in federated.values()}
 
 
 def _finite(value: float) -> float | None:

@@ -12,10 +12,11 @@ from typing import Any
 
 from server import charts, facts, tables
 from server.model_card import card_sections, model_card
-from server.outcome import Outcome
+from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
-from server.wording import METRIC_WORDS, plural, value_text
 from shared.errors import OutputError
+from shared.pages import environment
+from shared.wording import METRIC_WORDS, plural, value_text
 
 __all__ = ["model_card", "render", "write_report"]
 
@@ -43,24 +44,7 @@ def write_report(outcome: Outcome, path: Path) -> None:
 
 def render(outcome: Outcome) -> str:
     """Return the report as one HTML text."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = _breakable
-    return environment.get_template("report.html").render(_context(outcome)) + "\n"
-
-
-def _breakable(name: str) -> Any:
-    """Return a name that may be wrapped after an underscore."""
-    from markupsafe import Markup, escape
-
-    return Markup("_<wbr>").join(escape(name).split("_"))
+    return environment(_TEMPLATES).get_template("report.html").render(_context(outcome)) + "\n"
 
 
 def _context(outcome: Outcome) -> dict[str, Any]:
@@ -78,6 +62,7 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "headlines": tables.headlines(outcome),
         "comparison": tables.comparison_table(outcome),
         "homes": tables.home_rows(outcome),
+        "homeless": [site.name for site in outcome.sites if site.name not in outcome.per_site],
         "subgroups": tables.subgroup_table(outcome) if outcome.subgroups else None,
         "legend": tables.legend(judgement),
         "confusion": tables.confusion_rows(judgement),
@@ -85,6 +70,7 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "majority": _majority(outcome),
         "sites": facts.site_rows(outcome),
         "absences": facts.absences(outcome.history),
+        "left_out": facts.left_out(outcome),
         "columns": facts.column_rows(outcome),
         "images": facts.image_facts(outcome),
         "run": facts.run_facts(outcome),
@@ -113,9 +99,12 @@ def _charts(outcome: Outcome) -> dict[str, Any]:
 
 
 def _sizes(outcome: Outcome) -> str:
-    patients, rows = (sum(getattr(site, name) for site in outcome.sites) for name in ("patients", "rows"))
+    hospitals = plural(len(outcome.sites), "hospital")
+    patients, rows = patients_and_rows(outcome)
+    if patients is None:
+        return f"{hospitals}, {plural(rows, 'row')}"
     counted = plural(patients, "patient") + ("" if rows == patients else f", {plural(rows, 'row')}")
-    return f"{plural(len(outcome.sites), 'hospital')}, {counted}"
+    return f"{hospitals}, {counted}"
 
 
 def _majority(outcome: Outcome) -> str:

@@ -12,8 +12,10 @@ from server.charts import area, line_style, wilson
 from server.gain import apart, gain, too_few
 from server.outcome import Outcome
 from server.verdict import label_unit, main_metric
-from server.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
 from shared.metrics import Interval, Judgement
+from shared.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
+
+_NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def home_rows(outcome: Outcome) -> tuple[HomeRow, ...]:
     metric = main_metric(outcome)
     rows = []
     for name, together in outcome.per_site.items():
-        cell = _cell(metric, together.metrics[metric])
+        cell = _cell(metric, together.metrics.get(metric, _NO_INTERVAL))
         own = outcome.local_at_home.get(name)
         if own is None:
             rows.append(HomeRow(name, f"{together.n:,}", Cell(UNDEFINED), cell, Cell(UNDEFINED), "not compared"))

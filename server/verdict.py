@@ -11,17 +11,22 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-from server import wording
 from server.gain import Comparison, apart, compare, gain, too_few
 from server.outcome import Outcome
-from server.wording import METRIC_WORDS, interval_text, plural, value_text
+from shared import wording
 from shared.metrics import Judgement
+from shared.wording import METRIC_WORDS, interval_text, plural, value_text
 
 GUESSING = {"auroc": 0.5, "r2": 0.0}
 """What a model reaches that knows nothing about the patient."""
 
 FEW_ROWS = 100
 """Below this many held-out rows the reader is told that intervals are wide."""
+
+_SIMULATE = (
+    "Whether it is worth training together can be simulated: `consilium-simulate run` trains the same study alone,"
+    " together and on pooled data, where data like these lie on one machine."
+)
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,15 @@ def verdict_of(outcome: Outcome) -> Verdict:
     if useless:
         tone, answer = "no", f"No: {useless[0].lower()}{useless[1:]}"
     reasons = [_level(outcome), *_against_alone(outcome, comparison), *_against_pooled(outcome), *_at_home(outcome)]
+    if outcome.deployed and not outcome.compared:
+        reasons.append(_SIMULATE)
     return Verdict(tone, answer, tuple(reasons), tuple(_cautions(outcome)))
 
 
 def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Literal["yes", "mixed", "no", "open"], str]:
     better, worse, n = len(comparison.better), len(comparison.worse), comparison.compared
     if not n:
-        beside = "only with pooled data" if outcome.pooled else "with nothing else"
-        return "open", f"This run cannot tell: the model was compared {beside}, not with the hospitals' own models."
+        return "open", _nothing_compared(outcome)
     if better == n:
         whom = "the hospital's own model" if n == 1 else f"every one of the {n} hospitals' own models"
         return "yes", f"Yes: on these data, the model trained together is clearly better than {whom}."
@@ -89,6 +95,16 @@ def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Literal["yes", "m
             f" hospitals; against the {'other' if n - better == 1 else 'others'}, the difference may be chance."
         )
     return "open", "Not shown: every difference from the hospitals' own models may be chance."
+
+
+def _nothing_compared(outcome: Outcome) -> str:
+    if outcome.deployed and not outcome.pooled:
+        return (
+            "This run cannot tell: between real hospitals no model is trained alone or on pooled data, so there is"
+            " nothing to compare with."
+        )
+    beside = "only with pooled data" if outcome.pooled else "with nothing else"
+    return f"This run cannot tell: the model was compared {beside}, not with the hospitals' own models."
 
 
 def _no_better_than_guessing(outcome: Outcome) -> str:
@@ -211,7 +227,12 @@ def _cautions(outcome: Outcome) -> list[str]:
             f"In {incomplete} of {plural(len(outcome.training), 'training round')}, at least one hospital was missing."
         )
     if noun == "row":
-        cautions.append("Some patients have several rows; intervals treat rows as independent, so they are too narrow.")
+        known = any(site.counts and site.counts.patients != site.counts.rows for site in outcome.sites)
+        cautions.append(
+            "Some patients have several rows; intervals treat rows as independent, so they are too narrow."
+            if known
+            else "Patients may have several rows; intervals treat rows as independent, and are too narrow if so."
+        )
     return cautions
 
 
@@ -227,8 +248,11 @@ def _not_judged(outcome: Outcome) -> str:
 
 
 def row_noun(outcome: Outcome) -> str:
-    """Return ``patient`` if every patient has one row, else ``row``."""
-    return "patient" if all(site.patients == site.rows for site in outcome.sites) else "row"
+    """Return ``patient`` if every patient has one row, as far as is known, else ``row``."""
+    shown = [site.counts for site in outcome.sites if site.counts]
+    if outcome.without_counts and outcome.study.data.patient_id is not None:
+        return "row"
+    return "patient" if all(counts.patients == counts.rows for counts in shown) else "row"
 
 
 def majority_share(judgement: Judgement) -> tuple[str, float]:

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.metrics import Judgement
     from shared.study import Study
     from simulations.hospitals import Hospitals
+    from simulations.local import Engine
 
 app = console.application(
     "Try a federated study on one machine, with the code that real hospitals run.\n\n"
@@ -76,6 +77,10 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in the output folder.")
     ] = False,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Hospitals in this process, or in processes of Flower's own simulation (needs Ray)."),
+    ] = "local",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print metrics.json, and nothing else, on standard output.")
     ] = False,
@@ -96,7 +101,7 @@ def run(
     }
     settings = [(key, str(value)) for key, value in options.items() if value is not None]
     outcome, folder = _run(
-        study, settings + _pairs("--set", changes), data_dir, data, _pairs("--site", site), output, resume
+        study, settings + _pairs("--set", changes), data_dir, data, _pairs("--site", site), output, resume, engine
     )
     if as_json:
         print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
@@ -220,25 +225,39 @@ def _run(
     site_paths: list[tuple[str, str]],
     output: Path | None,
     resume: bool,
+    engine: Literal["local", "ray"] = "local",
 ) -> tuple[Outcome, Path]:
     from server import output as folders
-    from shared.study import load_study
     from server.display import LiveLine
+    from shared.study import load_study
     from simulations.hospitals import check_dealing, hospitals_of
     from simulations.run import run as run_simulation
 
+    runs_on = _engine(engine)
     study: Study = load_study(_shipped().get(study_name, Path(study_name)), settings)
     check_dealing(study, [key for key, _ in settings], site_paths)
     hospitals: Hospitals = hospitals_of(study, data_dir, data, site_paths)
     folder = folders.choose(study, output, resume)
     try:
         with LiveLine(study.method.rounds) as display:
-            return run_simulation(study, hospitals, folder, resume, display), folder
+            return run_simulation(study, hospitals, folder, resume, display, runs_on), folder
     except KeyboardInterrupt:
         again = shlex.join(["consilium-simulate", "run", study_name, "--output", str(folder), "--resume"])
         where = f"interrupted: what is finished is in {folder / 'checkpoint'}"
         print(f"{where}; go on with {again} and the options of before", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def _engine(name: Literal["local", "ray"]) -> Engine:
+    """Return what the study runs on; what it needs is looked for before any data are read."""
+    if name == "local":
+        from simulations.local import in_turn
+
+        return in_turn
+    from simulations import ray
+
+    ray.require()
+    return ray.on_ray
 
 
 def _summarise(outcome: Outcome, folder: Path) -> None:

@@ -65,6 +65,15 @@ def local_sites(
     }
 
 
+Engine = Callable[[Mapping[str, Site], Sums, Callable[[Transport], Progress]], Progress]
+"""Brings simulated hospitals up, with what they remember of earlier sums, and does the aggregator's work with them."""
+
+
+def in_turn(sites: Mapping[str, Site], sums: Sums, work: Callable[[Transport], Progress]) -> Progress:
+    """Do the aggregator's work with all hospitals in this process; ``simulations.ray.on_ray`` is the other engine."""
+    return work(LocalTransport(sites, sums))
+
+
 @dataclass(frozen=True, eq=False)
 class Consortium:
     """Simulated hospitals that are ready to run a study.
@@ -75,20 +84,25 @@ class Consortium:
     study: Study
     data: Mapping[str, SiteData]
 
-    def run(self, observers: Observers, progress: Progress | None = None) -> tuple[InTurn, Progress]:
+    def run(
+        self, observers: Observers, progress: Progress | None = None, engine: Engine = in_turn
+    ) -> tuple[InTurn, Progress]:
         """Run the study, from ``progress`` or from the start; return its plan and the finished progress.
 
         Raises: RunAbandoned if a round has fewer contributors than the study demands; StudyError if a fault cannot be.
         """
         plan = plan_of(self.study, server_optimizer(self.study))
         sites = local_sites(self.study, plan, self.data)
-        progress = progress or Progress(run=uuid.uuid4().hex, state=plan.start())
-        transport: Transport = LocalTransport(sites, _remembered(progress))
+        start = progress or Progress(run=uuid.uuid4().hex, state=plan.start())
         planned = faults.planned(self.study, list(self.data))
-        if planned:
-            transport = faults.FaultyTransport(transport, planned)
         identities = {name: site.member.signing.public for name, site in sites.items()}
-        return plan, run_study(self.study, plan, identities, transport, progress, observers)
+
+        def work(transport: Transport) -> Progress:
+            if planned:
+                transport = faults.FaultyTransport(transport, planned)
+            return run_study(self.study, plan, identities, transport, start, observers)
+
+        return plan, engine(sites, _remembered(start), work)
 
 
 def _remembered(progress: Progress) -> Sums:

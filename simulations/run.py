@@ -12,17 +12,17 @@ from typing import Protocol
 import numpy as np
 
 from client.data.split import SiteData
+from client.judgement import counts_of
 from server import checkpoint, output
 from server.outcome import Outcome, RoundRecord, SiteSummary
 from server.training import Observers, Progress
-from shared.examples import Part
 from shared.judgement import judge
 from shared.methods.combinators import InTurn
 from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
 from shared.study import Study
 from simulations import comparison
 from simulations.hospitals import Hospitals
-from simulations.local import Consortium, gather
+from simulations.local import Consortium, Engine, gather, in_turn
 
 log = logging.getLogger("consilium.simulation")
 
@@ -39,10 +39,14 @@ class Display(Protocol):
         ...
 
 
-def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display: Display) -> Outcome:
+def run(
+    study: Study, hospitals: Hospitals, folder: Path, resume: bool, display: Display, engine: Engine = in_turn
+) -> Outcome:
     """Run a study and fill its output folder.
 
     Nothing is written before the study and every site's data have been checked.
+
+    engine: what the federated training runs on; the baselines beside it are trained in this process.
 
     Raises: ConsiliumError of the kind that says what is wrong.
     """
@@ -57,7 +61,7 @@ def run(study: Study, hospitals: Hospitals, folder: Path, resume: bool, display:
         resumed = checkpoint.read(folder / output.CHECKPOINT, identity)
         # Time that earlier processes spent on this run counts.
         started -= sum(record.seconds for record in resumed.history) if resumed else 0.0
-        plan, progress = _train(consortium, folder, identity, resumed, display)
+        plan, progress = _train(consortium, folder, identity, resumed, display, engine)
         judged_on = progress.history[-1].contributors
         compared = comparison.compare(consortium, judged_on, time.perf_counter, lambda what: _tell(display, what))
         display.say("writing the report")
@@ -72,7 +76,12 @@ def _tell(display: Display, what: str) -> None:
 
 
 def _train(
-    consortium: Consortium, folder: Path, identity: Mapping[str, str], resumed: Progress | None, display: Display
+    consortium: Consortium,
+    folder: Path,
+    identity: Mapping[str, str],
+    resumed: Progress | None,
+    display: Display,
+    engine: Engine,
 ) -> tuple[InTurn, Progress]:
     if resumed:
         log.info("resumed after exchange=%d", len(resumed.history))
@@ -83,7 +92,7 @@ def _train(
         save=lambda progress: checkpoint.write(folder / output.CHECKPOINT, identity, progress),
         report=display.round,
     )
-    return consortium.run(observers, resumed)
+    return consortium.run(observers, resumed, engine)
 
 
 def _outcome(
@@ -140,10 +149,9 @@ def _cautions(compared: comparison.Comparison, progress: Progress) -> tuple[str,
 
 
 def _summary(study: Study, data: SiteData, failed_alone: bool) -> SiteSummary:
-    training, held_out = data.parts[Part.TRAINING], data.parts[Part.HELD_OUT]
     classes = study.data.classes
-    class_rows = np.bincount(training.labels.astype(int), minlength=len(classes)).tolist() if classes else []
-    absent = [name for name, rows in zip(classes, class_rows, strict=True) if not rows]
+    counts = counts_of(data, len(classes))
+    absent = [name for name, rows in zip(classes, counts.class_rows, strict=True) if not rows]
     notes = list(data.notes)
     if absent:
         notes.append(
@@ -152,17 +160,7 @@ def _summary(study: Study, data: SiteData, failed_alone: bool) -> SiteSummary:
         )
     if failed_alone:
         notes.append("Trained on this hospital's data alone, the model diverged: there is nothing to compare with.")
-    outside = training.outside.sum(axis=0) + held_out.outside.sum(axis=0)
-    return SiteSummary(
-        name=data.name,
-        patients=training.patient_count + held_out.patient_count,
-        rows=len(training) + len(held_out),
-        training_rows=len(training),
-        held_out_rows=len(held_out),
-        class_rows=tuple(class_rows),
-        out_of_contract={name: int(count) for name, count in zip(study.data.features, outside, strict=True) if count},
-        notes=tuple(notes),
-    )
+    return SiteSummary(data.name, counts, tuple(notes))
 
 
 def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from server.outcome import Outcome, RoundRecord, SiteSummary
+from server.outcome import Outcome, RoundRecord, SiteSummary, shown_judgement
 from shared import metrics, scores
+from shared.messages import Counts, Shown
 from shared.metrics import Interval, Judgement
 from shared.preparation import FeatureColumn, Preparation
 from shared.study import Study, parse_study
@@ -111,11 +112,43 @@ def masked_outcome(task: str = "binary", lost: Mapping[str, str] | None = None, 
     return dataclasses.replace(outcome, sites=sites, history=history)
 
 
+def with_counts(site: SiteSummary, **changes: Any) -> SiteSummary:
+    """The same hospital with other counts."""
+    assert site.counts is not None
+    return dataclasses.replace(site, counts=dataclasses.replace(site.counts, **changes))
+
+
+def deployed_outcome(task: str = "binary", **changes: Any) -> Outcome:
+    """A masked run between hospitals north, south, east, west; east and west do not show how much they bring.
+
+    Only north shows how good the model is at home, and two more hospitals are enrolled.
+    """
+    outcome = masked_outcome(task)
+    north, south, east, west = outcome.sites
+    hidden = tuple(dataclasses.replace(site, counts=None) for site in (east, west))
+    prepared = tuple(2 * rows for rows in outcome.preparation.class_rows)
+    metrics = outcome.per_site["north"].metrics
+    shown = {name: Shown(each.value, each.low, each.high) for name, each in metrics.items()}
+    deployed = dataclasses.replace(
+        outcome,
+        sites=(north, south, *hidden),
+        preparation=dataclasses.replace(outcome.preparation, rows=800, class_rows=prepared),
+        federated=judgement(outcome.study, 240),
+        per_site={"north": shown_judgement(60, shown)},
+        pooled=None,
+        local={},
+        local_at_home={},
+        deployed=True,
+        left_out={"lakeside": "not-approved", "hilltop": "offline"},
+    )
+    return dataclasses.replace(deployed, **changes)
+
+
 def outcome_of(task: str = "binary", study: Study | None = None, **changes: Any) -> Outcome:
     """An outcome in which together is a little better than each hospital alone, and like pooled."""
     study = study or study_of(task)
     weights = {"coef": np.array([[0.5, -1.0, 2.0]]), "intercept": np.array([0.25])}
-    counts = tuple(200 // len(study.data.classes) for _ in study.data.classes)
+    classes = tuple(200 // len(study.data.classes) for _ in study.data.classes)
     history = (
         record("prepare", 1),
         record("train", 1, loss=0.7),
@@ -125,7 +158,7 @@ def outcome_of(task: str = "binary", study: Study | None = None, **changes: Any)
     )
     outcome = Outcome(
         study=study,
-        sites=tuple(SiteSummary(name, 260, 260, 200, 60, counts, {"age": 3}) for name in ("north", "south")),
+        sites=tuple(SiteSummary(name, Counts(260, 260, 200, 60, classes, {"age": 3})) for name in ("north", "south")),
         preparation=preparation_of(study),
         weights=weights,
         history=history,

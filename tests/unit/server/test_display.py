@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from server.outcome import RoundRecord
 from server.display import LiveLine
+from server.outcome import RoundRecord
 
 
 def record(stage: str, number: int, dropped: dict[str, str] | None = None) -> RoundRecord:

@@ -8,7 +8,7 @@ import pytest
 
 from server import facts
 from server.tables import Cell
-from tests.unit.server.outcomes import masked_outcome, outcome_of, record
+from tests.unit.server.outcomes import deployed_outcome, masked_outcome, outcome_of, record, with_counts
 
 
 def test_hospitals_are_listed_and_added_up() -> None:
@@ -101,3 +101,44 @@ def test_a_hospital_that_is_in_no_sum_is_not_in_some() -> None:
 )
 def test_no_sum_is_over_fewer_than_the_sites_allow(aggregation: dict[str, int], fewest: int) -> None:
     assert facts.fewest_allowed(masked_outcome(**aggregation)) == fewest
+
+
+def test_a_hospital_that_does_not_show_its_numbers_has_none_in_the_table() -> None:
+    _north, south, east, _west, _everyone = facts.site_rows(deployed_outcome())
+    assert ("260", "3 (age 3)") == (south.patients, south.outside)
+    assert {"not shown"} == {east.patients, east.rows, east.training, east.held_out, east.outside}
+    assert (Cell("not shown"), Cell("not shown")) == east.classes
+    assert "3 of 3" == east.rounds
+
+
+def test_the_total_of_hidden_numbers_is_what_the_sums_say() -> None:
+    """800 rows were prepared, 400 of each class, with 3 values outside; the model was judged on 240."""
+    everyone = facts.site_rows(deployed_outcome())[-1]
+    assert ("not shown", "1,040", "800", "240", "3") == (
+        everyone.patients,
+        everyone.rows,
+        everyone.training,
+        everyone.held_out,
+        everyone.outside,
+    )
+    assert (Cell("400", "50.0 %"), Cell("400", "50.0 %")) == everyone.classes
+
+
+@pytest.mark.parametrize("others", [slice(1, 2), slice(1, 4)])
+def test_a_hospital_that_says_another_number_of_classes_does_not_shift_the_table(others: slice) -> None:
+    """Whether or not the others all show their numbers."""
+    outcome = deployed_outcome()
+    odd = with_counts(outcome.sites[0], class_rows=(1, 2, 3))
+    rows = facts.site_rows(dataclasses.replace(outcome, sites=(odd, *outcome.sites[others])))
+    assert {2} == {len(row.classes) for row in rows}
+
+
+def test_enrolled_hospitals_that_took_no_part_are_listed_with_what_to_do() -> None:
+    lakeside, hilltop = facts.left_out(deployed_outcome())
+    assert ("lakeside", "the hospital has not approved this study") == (lakeside.site, lakeside.meaning)
+    assert "consilium-client start" in hilltop.advice
+
+
+def test_a_run_between_hospitals_says_so() -> None:
+    assert "between hospitals, over the network" == dict(facts.run_facts(deployed_outcome()))["Where"]
+    assert "Where" not in dict(facts.run_facts(outcome_of()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from server.model_card import model_card
-from tests.unit.server.outcomes import judgement, masked_outcome, outcome_of, study_of
+from tests.unit.server.outcomes import deployed_outcome, judgement, masked_outcome, outcome_of, study_of, with_counts
 
 
 def test_the_card_has_its_parts_in_order() -> None:
@@ -57,9 +57,24 @@ def test_a_study_cannot_write_markup() -> None:
 
 def test_hospitals_with_one_class_are_named() -> None:
     outcome = outcome_of()
-    sites = (outcome.sites[0], dataclasses.replace(outcome.sites[1], class_rows=(200, 0)))
+    sites = (outcome.sites[0], with_counts(outcome.sites[1], class_rows=(200, 0)))
     assert "One class only among the training rows: south." in model_card(outcome_of(sites=sites))
 
 
 def test_subgroups_that_were_not_judged_are_a_limit() -> None:
     assert "Not judged by subgroup" in model_card(outcome_of())
+
+
+def test_the_card_of_a_run_between_hospitals_counts_rows_where_patients_are_unknown() -> None:
+    """800 training rows and 240 held-out ones are known from the sums."""
+    card = model_card(deployed_outcome())
+    assert "4 hospitals, 1,040 rows; 800 rows trained the model and 240 were held out" in card
+    assert "Trained between hospitals with secure aggregation: the aggregator saw sums over 4 or more" in card
+    assert "simulation" not in card
+
+
+def test_a_hospital_with_one_class_is_not_named_unless_it_shows_its_numbers() -> None:
+    outcome = deployed_outcome()
+    north = with_counts(outcome.sites[0], class_rows=(200, 0))
+    card = model_card(dataclasses.replace(outcome, sites=(north, *outcome.sites[1:])))
+    assert "One class only among the training rows: north." in card

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from server.outcome import metrics_of
-from tests.unit.server.outcomes import judgement, masked_outcome, outcome_of, study_of
+from server.outcome import metrics_of, shown_judgement
+from shared.messages import Shown
+from tests.unit.server.outcomes import deployed_outcome, judgement, masked_outcome, outcome_of, study_of
 
 PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -19,7 +20,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="u
 def keys_of(value: Any, path: str = "") -> Iterator[str]:
     """Yield every dotted key below ``value``, leaving out names that the study or a hospital chose."""
     chosen = {"sites", "local", "local_at_home", "per_site", "subgroups", "dropped", "noted", "out_of_contract"}
-    if path in {"dropped", "noted", "out_of_contract", "versions", "intervals", "history.dropped"}:
+    if path in {"left_out", "dropped", "noted", "out_of_contract", "versions", "intervals", "history.dropped"}:
         return
     if isinstance(value, list):
         for item in value[:1]:
@@ -43,7 +44,7 @@ def test_the_keys_are_those_that_readers_rely_on() -> None:
     promised = (
         "study digest method secure_aggregation sites rounds_completed federated pooled local per_site history"
         " bytes_up bytes_down seconds_total seconds_rounds peak_memory_bytes versions"
-        " local_at_home subgroups intervals dropped noted out_of_contract"
+        " local_at_home subgroups intervals dropped noted out_of_contract deployed left_out"
     )
     assert set(promised.split()) == metrics_of(outcome_of()).keys()
     classes = {"auroc", "average_precision", "accuracy", "brier", "log_loss", "n"}
@@ -90,3 +91,32 @@ def test_what_is_undefined_is_null_and_never_nan() -> None:
     assert found["intervals"]["auroc"] == [None, None]
     assert found["pooled"] is None
     assert "NaN" not in text
+
+
+def test_what_a_hospital_does_not_show_is_null() -> None:
+    found = metrics_of(deployed_outcome())
+    assert {"patients": 260, "rows": 260, "contributed_rounds": 3} == found["sites"]["south"]
+    assert {"patients": None, "rows": None, "contributed_rounds": 3} == found["sites"]["east"]
+
+
+def test_a_run_between_hospitals_has_nothing_to_compare_with() -> None:
+    found = metrics_of(deployed_outcome())
+    assert (True, None, {}, {}) == tuple(found[key] for key in ("deployed", "pooled", "local", "local_at_home"))
+    assert ["north"] == list(found["per_site"])
+    assert {"lakeside": "not-approved", "hilltop": "offline"} == found["left_out"]
+
+
+def test_a_metric_that_a_hospital_could_not_compute_is_null() -> None:
+    """North has patients of one class only: it shows no AUROC."""
+    shown = shown_judgement(7, {"accuracy": Shown(0.5, 0.4, 0.6)})
+    found = metrics_of(deployed_outcome(per_site={"north": shown}))["per_site"]["north"]
+    assert {"auroc": None, "average_precision": None, "accuracy": 0.5, "brier": None, "log_loss": None, "n": 7} == found
+
+
+def test_a_hospital_cannot_put_what_is_no_metric_into_the_numbers() -> None:
+    """It says these itself: unknown names, infinities and metrics of another task."""
+    said = {"auroc": Shown(math.inf, 0.0, 1.0), "<b>": Shown(0.5, 0.4, 0.6), "mae": Shown(0.5, 0.4, 0.6)}
+    assert ["mae"] == list(shown_judgement(7, said).metrics)
+    found = metrics_of(deployed_outcome(per_site={"north": shown_judgement(-7, said)}))["per_site"]["north"]
+    assert (0, None) == (found.pop("n"), found["auroc"])
+    assert "mae" not in found

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.outcome import SiteSummary
 from server.report import render, write_report
 from shared import metrics, scores
 from shared.errors import OutputError
-from tests.unit.server.outcomes import judgement, masked_outcome, outcome_of, study_of
+from tests.unit.server.outcomes import deployed_outcome, judgement, masked_outcome, outcome_of, study_of
 
 HOSTILE = '<script>alert("x")</script>'
 VOID = {"meta", "br", "wbr", "circle", "line", "path", "use", "rect"}
@@ -69,6 +70,12 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "nothing at home": {"per_site": {}, "local_at_home": {}},
     "no loss, no round": {"history": ()},
     "subgroups": {"subgroups": {"sex=female": judgement(study_of()), "sex=male": judgement(study_of(), 5)}},
+    "deployed": vars(deployed_outcome()),
+    "nothing shown": {
+        **vars(deployed_outcome()),
+        "sites": tuple(SiteSummary(name, None) for name in ("north", "south", "east", "west")),
+        "per_site": {},
+    },
     "nothing held out": {
         "federated": metrics.judge(
             scores.count_classes(np.zeros((0, 2)), np.zeros(0), ("healthy", "ill"), 1000, 0.5),
@@ -191,3 +198,40 @@ def test_a_full_disk_leaves_the_report_before(tmp_path: Path, monkeypatch: pytes
         write_report(outcome_of(), path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_run_between_hospitals_shows_no_comparison_and_says_why() -> None:
+    text = Page(render(deployed_outcome())).text
+    assert "This run cannot tell: between real hospitals" in text
+    assert "consilium-simulate run" in text
+    assert "This run trained no other model to compare with." in text
+    for absent in ("north alone", "Pooled", "At home:", "in a simulation", "Being a simulation"):
+        assert absent not in text
+
+
+def test_numbers_that_hospitals_keep_are_not_shown_and_the_reader_is_told() -> None:
+    text = Page(render(deployed_outcome())).text
+    assert "4 hospitals, 1,040 rows." in text
+    assert "Not shown: east, west, whose own policy keeps their numbers to themselves." in text
+    assert "shown where its own policy allows it; not shown: south, east, west." in text
+    assert "how much data it brings (north, south)" in text
+
+
+def test_the_last_hidden_hospital_is_said_to_follow_from_the_totals() -> None:
+    outcome = deployed_outcome()
+    shown = tuple(dataclasses.replace(site, counts=outcome.sites[0].counts) for site in outcome.sites[:3])
+    one_hidden = dataclasses.replace(outcome, sites=(*shown, outcome.sites[3]))
+    sentence = "those of the last follow from the totals"
+    assert sentence in Page(render(one_hidden)).text
+    assert sentence not in Page(render(outcome)).text
+
+
+def test_enrolled_hospitals_that_took_no_part_are_named_with_what_to_do() -> None:
+    text = Page(render(deployed_outcome())).text
+    assert "lakeside not-approved the hospital has not approved this study" in text
+    assert "hilltop offline the hospital's node was not connected when the run began" in text
+    assert "Enrolled, and not in this run" not in Page(render(outcome_of())).text
+
+
+def test_advice_about_a_network_is_not_given_in_a_simulation() -> None:
+    assert "At the hospital," not in Page(render(outcome_of())).text

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from server import tables
+from server.outcome import shown_judgement
 from server.tables import Cell
-from tests.unit.server.outcomes import judgement, outcome_of, study_of
+from shared.messages import Shown
+from shared.wording import UNDEFINED
+from tests.unit.server.outcomes import deployed_outcome, judgement, outcome_of, study_of
 
 STUDY = study_of()
 
@@ -136,3 +139,9 @@ def test_headlines_are_median_alone_together_and_pooled() -> None:
         ("Together", "0.900"),
         ("Pooled", "0.910"),
     ]
+
+
+def test_a_metric_that_a_hospital_does_not_show_is_a_dash() -> None:
+    shown = shown_judgement(7, {"accuracy": Shown(0.5, 0.4, 0.6)})
+    (north,) = tables.home_rows(deployed_outcome(per_site={"north": shown}))
+    assert ("north", "7", UNDEFINED) == (north.name, north.n, north.together.value)

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from server.verdict import majority_share, verdict_of
-from tests.unit.server.outcomes import Triple, judgement, outcome_of, record, study_of
+from server.verdict import majority_share, row_noun, verdict_of
+from tests.unit.server.outcomes import Triple, deployed_outcome, judgement, outcome_of, record, study_of, with_counts
 
 STUDY = study_of()
 HIGH, MIDDLE, LOW = (0.95, 0.93, 0.97), (0.85, 0.82, 0.88), (0.70, 0.65, 0.75)
@@ -117,7 +117,7 @@ def test_the_reader_is_warned_of_what_limits_the_answer() -> None:
 
 def test_several_rows_of_one_patient_are_said_to_narrow_intervals() -> None:
     outcome = outcome_of()
-    sites = (dataclasses.replace(outcome.sites[0], rows=300), outcome.sites[1])
+    sites = (with_counts(outcome.sites[0], rows=300), outcome.sites[1])
     assert "too narrow" in verdict_of(outcome_of(sites=sites)).cautions[-1]
 
 
@@ -125,3 +125,25 @@ def test_the_majority_is_what_accuracy_must_beat() -> None:
     """30 healthy and 10 ill: calling everyone healthy is right in 3 of 4."""
     found = dataclasses.replace(judgement(STUDY), confusion=np.array([[20.0, 10.0], [5.0, 5.0]]))
     assert ("healthy", 0.75) == majority_share(found)
+
+
+def test_a_run_between_hospitals_points_to_the_simulation() -> None:
+    found = verdict_of(deployed_outcome())
+    assert found.tone == "open"
+    assert "between real hospitals no model is trained alone or on pooled data" in found.answer
+    assert "`consilium-simulate run`" in found.reasons[-1]
+
+
+def test_a_useless_model_between_hospitals_is_still_said_to_be_useless() -> None:
+    found = verdict_of(deployed_outcome(federated=judgement(STUDY, auroc=(0.5, 0.4, 0.6))))
+    assert found.tone == "no"
+
+
+def test_rows_are_called_rows_where_patients_are_unknown_and_may_have_several() -> None:
+    """With a patient id in the contract, and two hospitals that do not show their patients."""
+    outcome = deployed_outcome()
+    assert row_noun(outcome) == "patient"
+    several = dataclasses.replace(STUDY, data=dataclasses.replace(STUDY.data, patient_id="id"))
+    unknown = dataclasses.replace(outcome, study=several)
+    assert row_noun(unknown) == "row"
+    assert "Patients may have several rows" in verdict_of(unknown).cautions[-1]

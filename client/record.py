@@ -1,0 +1,118 @@
+"""A hospital's record in words: who took part in what, when, and what left."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from shared import audit, chain
+from shared.chain_faults import Verdict
+from shared.errors import AuditError
+from shared.reasons import code_meaning
+
+_ASKED = {
+    "PreflightRequest": "whether this hospital is ready",
+    "JoinRequest": "to join a run",
+    "KeysRequest": "for keys",
+    "SharesRequest": "for shares of keys",
+    "ContributeRequest": "for a sum",
+    "RevealRequest": "to unmask a sum",
+    "EndRequest": "to end a run",
+}
+_SAID = {
+    "Ready": "ready",
+    "Joined": "joined",
+    "Keys": "public keys",
+    "Shares": "sealed shares",
+    "Revealed": "shares that unmask the sum of all hospitals",
+    "Ended": "ended",
+}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """Return the record's lines; none where nothing was recorded yet.
+
+    Raises: AuditError if it cannot be read.
+    """
+    path = folder / audit.FILE
+    return list(chain.read(path)) if path.exists() else []
+
+
+def verify(folder: Path) -> Verdict:
+    """Return the verdict over a whole record.
+
+    Raises: AuditError naming the first line at fault, or if there is no record.
+    """
+    verdict = chain.verify(folder / audit.FILE)
+    if not verdict.intact:
+        raise AuditError(f"{folder / audit.FILE}: {verdict.fault}. {verdict.why}")
+    return verdict
+
+
+def last(found: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """Return the last lines."""
+    return list(deque(found, maxlen=count))
+
+
+def last_answer(found: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the line of the last message that was answered; None where there is none."""
+    answers = deque((line for line in found if line.get("event") == "reply"), maxlen=1)
+    return answers[0] if answers else None
+
+
+def in_words(found: Iterable[Mapping[str, Any]], shown: int | None = None) -> Iterator[str]:
+    """Yield the lines as people read them: number, time, what happened.
+
+    found: all lines from the first; a study's name is in the line that approves it.
+    shown: how many of the last lines; None for all.
+    """
+    names: dict[str, str] = {}
+    written: deque[str] = deque(maxlen=shown)
+    for line in found:
+        if line.get("event") in ("approved", "withdrawn"):
+            names[str(line.get("study"))] = str(line.get("name"))
+        written.append(
+            f"{line.get('n', '?'):>6}  {str(line.get('time', '?'))[:19].replace('T', ' ')}  {_what(line, names)}"
+        )
+    yield from written
+
+
+def _what(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    match line.get("event"):
+        case "joined":
+            return f"joined the consortium {line.get('consortium')}, fingerprint {str(line.get('fingerprint'))[:16]}"
+        case "approved":
+            members = ", ".join(sorted(line.get("members") or {}))
+            return (
+                f"approved {line.get('name')} for {line.get('runs')} run(s) with {members};"
+                f" snapshot {_short(line.get('cohort'))}, code {_short(line.get('code'))}"
+            )
+        case "withdrawn":
+            return f"withdrew {line.get('name')}"
+        case "reply":
+            return _reply(line, names)
+        case "recovered":
+            return f"mended the record after a crash: {line.get('cut_bytes')} bytes of a line that was never finished"
+    fields = {key: value for key, value in line.items() if key not in ("n", "time", "event", "previous")}
+    return " ".join([str(line.get("event")), *(f"{key}={value}" for key, value in fields.items())])
+
+
+def _reply(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    study = str(line.get("study"))
+    name = names.get(study) or (f"study {_short(study)}" if study else "no study")
+    asked = _ASKED.get(str(line.get("asked")), "for something unreadable")
+    run = f", run {_short(line.get('run'))}" if line.get("run") else ""
+    number = f", exchange {line['round']}" if line.get("round") else ""
+    again = ", the same once more" if line.get("again") else ""
+    where = f"{name}{run}{number}: was asked {asked}"
+    size = f"{line.get('bytes')} bytes, digest {_short(line.get('digest'))}"
+    if line.get("said") == "Refused":
+        return f"{where}, refused: {code_meaning(str(line.get('code')))} ({line.get('code')}; {size}{again})"
+    said = _SAID.get(str(line.get("said")), "the sum" if line.get("said") == "Contributed" else str(line.get("said")))
+    return f"{where}, sent {said} ({size}{again})"
+
+
+def _short(digest: object) -> str:
+    return str(digest)[:16]
