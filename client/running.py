@@ -21,6 +21,7 @@ NODE = "node"
 _START_LOG, _NODE_LOG = "start.log", "node.log"
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 """Outgoing connections go to the consortium and nowhere else."""
+_CONNECTED = "connected: approved studies are answered"
 
 
 def start(folder: Path, tell: Callable[[str], None], wait: bool = True) -> None:
@@ -74,27 +75,41 @@ def node_log(folder: Path) -> Path:
 
 
 class Watch:
-    """Tells the hospital when the node connects, loses the consortium, or ends."""
+    """Tells the hospital when the node connects, loses the consortium, or ends; the same only once until it connects.
+
+    folder: the hospital's.
+    """
 
     def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
         self._folder, self._tell = folder, tell
         self._path = folder / standing.FILE
         self._stamp = self._now()
-        self._exits = 0
+        self._restarts = 0
+        self._told: set[str] = set()
 
     def step(self) -> None:
         """Look once."""
+        for each in supervisor.status(self._folder / PROCESSES):
+            if each.restarts > self._restarts:
+                self._restarts = each.restarts
+                self._say(self._of_end(each.last_exit or ""))
         if (stamp := self._now()) != self._stamp:
             self._stamp = stamp
             found = standing.read(self._folder)
-            self._tell(
-                "connected: studies are answered" if found.get("connected") else f"not connected: {found.get('why')}"
-            )
-        for each in supervisor.status(self._folder / PROCESSES):
-            if each.restarts > self._exits:
-                self._exits = each.restarts
-                words = standing.last_words(node_log(self._folder))
-                self._tell(f"the node ended ({each.last_exit}) and was started again. {words}".strip())
+            if found.get("connected"):
+                self._told.clear()
+            self._say(_CONNECTED if found.get("connected") else f"not connected: {found.get('why')}")
+
+    def _of_end(self, how: str) -> str:
+        if how == "exit code 0":
+            return "the node started anew: this hospital's certificate or settings were changed"
+        words = standing.last_words(node_log(self._folder), since_online=True)
+        return f"the node ended ({how}) and was started again. {words}".strip()
+
+    def _say(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)
 
     def _now(self) -> int:
         return self._path.stat().st_mtime_ns if self._path.exists() else 0

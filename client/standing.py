@@ -17,7 +17,8 @@ from shared.errors import DeploymentError
 FILE = "node.json"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _TAIL_BYTES = 256 * 1024
-_WORDS = re.compile(r"^(?:[\d-]{10} [\d:,]+Z? (?:WARNING|ERROR|CRITICAL) \S+ (.*)|error: (.*))$")
+_WORDS = re.compile(r"^(?:([\d-]{10} [\d:]{8})\S* (?:WARNING|ERROR|CRITICAL) \S+ |error: )(.*)$")
+_ONLINE = re.compile(r"^[\d-]{10} [\d:]{8}\S* INFO \S+ node=\d+ .*online$")
 
 
 @dataclass(eq=False)
@@ -63,8 +64,11 @@ def log_format() -> logging.Formatter:
     return formatter
 
 
-def last_words(log: Path) -> str:
-    """Return a log's last warning or error, with what a person needs of it; empty where there is none."""
+def last_words(log: Path, since_online: bool = False) -> str:
+    """Return a log's last warning or error, with its time where it has one; empty where there is none.
+
+    since_online: whether those before the node last came online do not count.
+    """
     for path in (log, log.with_name(f"{log.name}.1")):
         try:
             with path.open("rb") as file:
@@ -74,7 +78,9 @@ def last_words(log: Path) -> str:
             continue
         for line in reversed(lines):
             if found := _WORDS.match(line):
-                return next(group for group in found.groups() if group is not None)
+                return " ".join(part for part in found.groups() if part)
+            if since_online and _ONLINE.match(line):
+                return ""
     return ""
 
 

@@ -5,7 +5,8 @@ leaves: a node that is killed after that says the same bytes again when it is as
 killed before has not answered. Secrets of the round in progress are not in the file; a node that lost them says so, and
 the aggregator begins the round anew.
 
-The file is a packed text and block (``shared/packing.py``), each after its length; only its owner can read it.
+The file is the digest of a packed text and block (``shared/packing.py``), the text's length, and both; only its owner
+can read it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from shared.packing import Packed
 
 FILE = "state.bin"
 _MAGIC = b"consilium site state 1\n"
-_LENGTH_BYTES = 8
+_DIGEST_BYTES, _LENGTH_BYTES = 32, 8
+_HEAD_BYTES = len(_MAGIC) + _DIGEST_BYTES + _LENGTH_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +62,9 @@ def write(folder: Path, kept: Kept) -> None:
     packed = packing.pack(dataclasses.replace(kept, state=dataclasses.replace(kept.state, secure=secure)))
 
     def fill(file: BinaryIO) -> None:
-        file.write(_MAGIC)
-        for part in (packed.text, packed.block):
-            file.write(len(part).to_bytes(_LENGTH_BYTES, "big"))
-            file.write(part)
+        file.write(_MAGIC + packed.digest + len(packed.text).to_bytes(_LENGTH_BYTES, "big"))
+        file.write(packed.text)
+        file.write(packed.block)
 
     try:
         files.make_folder(folder, files.FOLDER_MODE)
@@ -83,19 +84,13 @@ def read(folder: Path) -> Kept:
         return Kept()
     except OSError as error:
         raise Refusal("disk", f"the hospital's node cannot read its state: {error.strerror}") from None
-    view, parts = memoryview(content), []
-    at = len(_MAGIC)
-    if not content.startswith(_MAGIC):
-        raise _damaged()
-    for _ in range(2):
-        length = int.from_bytes(view[at : at + _LENGTH_BYTES], "big")
-        at += _LENGTH_BYTES
-        parts.append(view[at : at + length])
-        at += length
-    if at != len(content):
+    digest = content[len(_MAGIC) : _HEAD_BYTES - _LENGTH_BYTES]
+    text_end = _HEAD_BYTES + int.from_bytes(content[_HEAD_BYTES - _LENGTH_BYTES : _HEAD_BYTES], "big")
+    packed = Packed(content[_HEAD_BYTES:text_end], memoryview(content)[text_end:])
+    if not content.startswith(_MAGIC) or packed.digest != digest:
         raise _damaged()
     try:
-        kept: Kept = packing.unpack(Packed(bytes(parts[0]), parts[1]), Kept)
+        kept: Kept = packing.unpack(packed, Kept)
     except ProtocolError:
         raise _damaged() from None
     return kept

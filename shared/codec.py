@@ -55,7 +55,7 @@ def from_records(records: RecordDict) -> tuple[Packed, bytes]:
 def _read(records: RecordDict) -> tuple[Packed, bytes]:
     config: dict[str, Any] = dict(records.config_records[_RECORD])
     blocks = dict(records.array_records)
-    if set(config) != {_TEXT, _SIGNATURE} or not {*records} <= {_RECORD, _BLOCK} or not {*blocks} <= {_BLOCK}:
+    if set(config) != {_TEXT, _SIGNATURE} or {*records} != {_RECORD, *blocks} or not {*blocks} <= {_BLOCK}:
         raise ValueError("other records")
     text, signature, data = config[_TEXT], config[_SIGNATURE], b""
     if not isinstance(text, bytes) or not isinstance(signature, bytes):
@@ -63,9 +63,10 @@ def _read(records: RecordDict) -> tuple[Packed, bytes]:
     if blocks:
         arrays = dict(blocks[_BLOCK])
         block = arrays[_BLOCK]
-        if len(arrays) != 1 or block.stype != _STYPE:
-            raise ValueError("other arrays")
         data = block.data
+        said = (block.stype, block.dtype, tuple(block.shape))
+        if len(arrays) != 1 or not data or said != (_STYPE, "uint8", (len(data),)):
+            raise ValueError("other arrays")
     return Packed(text, data), signature
 
 

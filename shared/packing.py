@@ -3,7 +3,8 @@
 ``pack`` writes a frozen dataclass as a JSON text and, beside it, one block of bytes with all its arrays, little-endian,
 in the order in which they stand. ``unpack`` reads it by the type hints of the dataclass that is expected: a field more,
 a field less, ``true`` for a number, a byte too many are errors, never conversions. There is no pickle, and no type is
-taken from what is read.
+taken from what is read. A value is written in one way only: what was read is written again, and any other spelling (a
+space, a key twice, ``1e0`` for ``1.0``, uppercase hex) is refused. So equal bytes and equal values are the same thing.
 
 One text and one block, because Flower sends every array as objects of its own, each a request: a preparation's thirty
 arrays would be sixty. The block of a state is the same for all sites, and Flower stores and sends it once.
@@ -31,11 +32,14 @@ from shared.errors import ProtocolError
 PROTOCOL = 1
 """Version of the messages. Another one is refused by name; it grows whenever ``shared/messages.py`` changes meaning."""
 
-_KINDS = "biuf"
-"""NumPy kinds that travel: truth values, numbers with and without sign, floats."""
+_DTYPES = {
+    name: np.dtype(name) for name in ("|b1", "|i1", "|u1", *(f"<{kind}{size}" for kind in "iuf" for size in (2, 4, 8)))
+}
+"""What travels, by its name; NumPy's own reading of names knows far more, and raises more than ValueError."""
 _ALIGN = 8
 _LONGEST_TEXT = 64 * 2**20
-_DEEPEST = 12
+_MOST_SIDES = 64
+"""NumPy's own limit; the product of millions would take hours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +64,44 @@ class Packed:
 def pack(value: Any) -> Packed:
     """Return a frozen dataclass as bytes; its class's name says which it is.
 
-    Raises: TypeError for a field that cannot travel, such as an array of objects.
+    The block of a single array is that array's memory, not a copy.
+
+    Raises: TypeError for a field that cannot travel, such as an array of objects or a number below 0 or from 2**63 on;
+        ValueError for a float that is not finite, a lone surrogate, more than 64 MiB of text.
     """
     arrays: list[NDArray[Any]] = []
+    text = _text(value, arrays)
+    return Packed(text, _block(arrays))
+
+
+def pack_all(values: Mapping[str, Any]) -> dict[str, Packed]:
+    """Return what ``pack`` does of each; those with the same arrays, such as one state for all sites, share one block.
+
+    Raises: as ``pack``.
+    """
+    packed: dict[str, Packed] = {}
+    known: list[tuple[list[NDArray[Any]], bytes]] = []
+    for name, value in values.items():
+        arrays: list[NDArray[Any]] = []
+        text = _text(value, arrays)
+        block = next((block for others, block in known if _same(arrays, others)), None)
+        if block is None:
+            block = bytes(_block(arrays))
+            known.append((arrays, block))
+        packed[name] = Packed(text, block)
+    return packed
+
+
+def _same(arrays: list[NDArray[Any]], others: list[NDArray[Any]]) -> bool:
+    return len(arrays) == len(others) and all(one is other for one, other in zip(arrays, others, strict=True))
+
+
+def _text(value: Any, arrays: list[NDArray[Any]]) -> bytes:
     plain = {"protocol": PROTOCOL, "kind": type(value).__name__, "value": _plain(value, arrays)}
     text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    return Packed(text, _block(arrays))
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError("too long")
+    return text
 
 
 def _plain(value: Any, arrays: list[NDArray[Any]]) -> Any:
@@ -75,7 +111,9 @@ def _plain(value: Any, arrays: list[NDArray[Any]]) -> Any:
             plain = value.value
         case np.generic():
             plain = _reference(np.asarray(value), arrays)
-        case None | bool() | str() | int() | float():
+        case int() if type(value) is not bool:
+            plain = _whole(value)
+        case None | bool() | str() | float():
             plain = value
         case bytes():
             plain = value.hex()
@@ -91,34 +129,43 @@ def _plain(value: Any, arrays: list[NDArray[Any]]) -> Any:
             plain = sorted((_plain(item, arrays) for item in value), key=str)
         case _ if dataclasses.is_dataclass(value):
             plain = {
-                each.name: _plain(getattr(value, each.name), arrays) for each in dataclasses.fields(value) if each.init
+                name: _plain(_number(hint, getattr(value, name)), arrays)
+                for name, hint in _fields(type(typing.cast("Any", value))).items()
             }
         case _:
             raise TypeError(f"a message has texts, numbers, bytes and arrays. Received: {type(value).__name__}")
     return plain
 
 
+def _number(hint: Any, value: Any) -> Any:
+    """Return what stands in a field of this type: NumPy's numbers, and whole ones for floats, become plain ones."""
+    if hint is float and isinstance(value, int | float | np.number):
+        return float(value)
+    return value.item() if hint is int and isinstance(value, np.integer) else value
+
+
 def _reference(array: NDArray[Any], arrays: list[NDArray[Any]]) -> dict[str, Any]:
-    if array.dtype.kind not in _KINDS:
-        raise TypeError(f"an array in a message holds numbers. Received: {array.dtype}")
     little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    if little.dtype.str not in _DTYPES:
+        raise TypeError(f"an array in a message holds numbers of 8 bytes at most. Received: {array.dtype}")
     arrays.append(little)
     return {"dtype": little.dtype.str, "shape": list(little.shape)}
 
 
 def _block(arrays: list[NDArray[Any]]) -> bytes | memoryview:
-    if len(arrays) == 1:
-        # One vector of weights is the usual case, and need not be copied.
-        array = np.ascontiguousarray(arrays[0]).reshape(-1).view(np.uint8)
-        return memoryview(array.data if not len(array) % _ALIGN else np.pad(array, (0, -len(array) % _ALIGN)).data)
-    parts = []
+    parts: list[Any] = []
     for array in arrays:
-        parts += [array.tobytes(), bytes(-array.nbytes % _ALIGN)]
+        parts += [array.reshape(-1).view(np.uint8), bytes(-array.nbytes % _ALIGN)]
+    if len(arrays) == 1 and not parts[1]:
+        # One vector of weights is the usual case, and need not be copied.
+        return memoryview(parts[0].data).toreadonly()
     return b"".join(parts)
 
 
 def unpack(packed: Packed, *kinds: type[Any]) -> Any:
     """Return the value, which is one of these dataclasses; arrays are read-only views of the block.
+
+    Packed again, it is the same bytes.
 
     Raises: ProtocolError ``protocol-version`` if the other side speaks another version; ``malformed`` for anything that
         ``pack`` does not write.
@@ -137,10 +184,9 @@ def _names(kinds: tuple[type[Any], ...]) -> str:
 def _unpack(packed: Packed, kinds: Mapping[str, type[Any]]) -> Any:
     if len(packed.text) > _LONGEST_TEXT:
         raise ValueError("too long")
-    plain = json.loads(packed.text, object_pairs_hook=_closed, parse_constant=_no_constant)
-    protocol = plain.get("protocol")
-    if type(protocol) is not int:
-        raise ValueError("no version")
+    # Decoded here: json would take UTF-16 and lone surrogates, too.
+    plain = json.loads(packed.text.decode())
+    protocol = _whole(plain["protocol"])
     if protocol != PROTOCOL:
         raise ProtocolError(
             "protocol-version",
@@ -149,20 +195,11 @@ def _unpack(packed: Packed, kinds: Mapping[str, type[Any]]) -> Any:
     if set(plain) != {"protocol", "kind", "value"} or plain["kind"] not in kinds:
         raise ValueError("another kind")
     reader = _Block(packed.block)
-    value = _value(kinds[plain["kind"]], plain["value"], reader, 0)
+    value = _value(kinds[plain["kind"]], plain["value"], reader)
     reader.finish()
+    if _text(value, []) != packed.text:
+        raise ValueError("another spelling")
     return value
-
-
-def _closed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of a message")
 
 
 class _Block:
@@ -174,11 +211,9 @@ class _Block:
 
     def take(self, plain: Any) -> NDArray[Any]:
         """Return the next array, which ``plain`` describes."""
-        if set(plain) != {"dtype", "shape"} or type(plain["dtype"]) is not str:
+        if set(plain) != {"dtype", "shape"} or len(plain["shape"]) > _MOST_SIDES:
             raise ValueError("not an array")
-        dtype = np.dtype(plain["dtype"])
-        if dtype.kind not in _KINDS or dtype.str != plain["dtype"] or dtype.str.startswith(">"):
-            raise ValueError("not a type of number")
+        dtype = _DTYPES[plain["dtype"]]
         shape = tuple(_whole(side) for side in plain["shape"])
         size = math.prod(shape)
         nbytes = size * dtype.itemsize
@@ -187,6 +222,9 @@ class _Block:
         array = np.frombuffer(self._block, dtype, size, self._at).reshape(shape)
         if dtype.kind == "b" and (array.view(np.uint8) > 1).any():
             raise ValueError("not truth values")
+        if not array.flags.aligned:
+            # NumPy adds up what is not aligned in another order, and the last bits differ.
+            array = array.copy()
         array.flags.writeable = False
         self._at += nbytes
         padding = -nbytes % _ALIGN
@@ -213,17 +251,15 @@ def _fields(kind: Any) -> dict[str, Any]:
     return {each.name: hints[each.name] for each in dataclasses.fields(kind) if each.init}
 
 
-def _value(hint: Any, plain: Any, block: _Block, depth: int) -> Any:
+def _value(hint: Any, plain: Any, block: _Block) -> Any:
     """Return what ``plain`` stands for where a value of type ``hint`` is expected."""
-    if depth > _DEEPEST:
-        raise ValueError("too deep")
     if hint is int:
         return _whole(plain)
-    if hint in (str, bool) or hint is float:
-        return _scalar(hint, plain)
+    if hint in (str, bool, float):
+        if type(plain) is not hint:
+            raise TypeError("expected another type")
+        return plain
     if hint is bytes:
-        if type(plain) is not str or plain != plain.lower():
-            raise TypeError("expected bytes in hex")
         return bytes.fromhex(plain)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint(plain)
@@ -231,21 +267,11 @@ def _value(hint: Any, plain: Any, block: _Block, depth: int) -> Any:
         fields = _fields(typing.cast("Any", hint))
         if set(plain) != set(fields):
             raise ValueError("other fields")
-        return typing.cast("Any", hint)(
-            **{name: _value(inner, plain[name], block, depth + 1) for name, inner in fields.items()}
-        )
-    return _generic(hint, plain, block, depth)
+        return typing.cast("Any", hint)(**{name: _value(inner, plain[name], block) for name, inner in fields.items()})
+    return _generic(hint, plain, block)
 
 
-def _scalar(hint: Any, plain: Any) -> Any:
-    if hint is float and type(plain) is int:
-        plain = float(plain)
-    if type(plain) is not hint:
-        raise TypeError("expected another type")
-    return plain
-
-
-def _generic(hint: Any, plain: Any, block: _Block, depth: int) -> Any:
+def _generic(hint: Any, plain: Any, block: _Block) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is np.ndarray:
         return block.take(plain)
@@ -253,29 +279,22 @@ def _generic(hint: Any, plain: Any, block: _Block, depth: int) -> Any:
         if plain is None and type(None) in inner:
             return None
         # ``Words`` is a union of arrays; every other union here is "or None".
-        return _value(next(each for each in inner if each is not type(None)), plain, block, depth)
-    if origin is tuple:
-        if type(plain) is not list or (inner[-1] is not Ellipsis and len(plain) != len(inner)):
-            raise TypeError("expected a list")
-        hints = [inner[0]] * len(plain) if inner[-1] is Ellipsis else inner
-        return tuple(_value(each, item, block, depth + 1) for each, item in zip(hints, plain, strict=True))
+        return _value(next(each for each in inner if each is not type(None)), plain, block)
+    if issubclass(origin, Mapping):
+        return _mapping(inner, plain, block)
+    if type(plain) is not list:
+        raise TypeError("expected a list")
     if origin is frozenset:
-        if type(plain) is not list:
-            raise TypeError("expected a list")
-        return frozenset(_value(inner[0], item, block, depth + 1) for item in plain)
-    if origin is not None and issubclass(origin, Mapping):
-        return _mapping(inner, plain, block, depth)
-    raise TypeError("expected nothing of this kind")
+        return frozenset(_value(inner[0], item, block) for item in plain)
+    hints = [inner[0]] * len(plain) if inner[-1] is Ellipsis else inner
+    return tuple(_value(each, item, block) for each, item in zip(hints, plain, strict=True))
 
 
-def _mapping(inner: tuple[Any, ...], plain: Any, block: _Block, depth: int) -> dict[Any, Any]:
+def _mapping(inner: tuple[Any, ...], plain: Any, block: _Block) -> dict[Any, Any]:
     if inner[0] is str or plain == {}:
         if type(plain) is not dict:
             raise TypeError("expected an object")
-        return {name: _value(inner[1], item, block, depth + 1) for name, item in plain.items()}
+        return {name: _value(inner[1], item, block) for name, item in plain.items()}
     if type(plain) is not list:
         raise TypeError("expected a list of pairs")
-    pairs = [(_value(inner[0], key, block, depth + 1), _value(inner[1], item, block, depth + 1)) for key, item in plain]
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
+    return {_value(inner[0], key, block): _value(inner[1], item, block) for key, item in plain}
