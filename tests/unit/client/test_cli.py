@@ -11,11 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from client import approval, cli, settings
+from client.locking import study_lock
 from shared import chain
 from shared.errors import ConsiliumError
+from shared.study import load_study
+from tests.unit.client import desks
 from tests.unit.client.hospitals import SETTINGS, TABLE, consortium_of, joined
 
-COMMANDS = ("init", "join", "renew", "check", "approve", "withdraw", "studies")
+COMMANDS = ("init", "join", "renew", "check", "approve", "withdraw", "studies", "start", "status", "audit")
 
 
 def ran(*arguments: object) -> str:
@@ -215,6 +218,116 @@ def test_withdraw_takes_a_name_and_studies_shows_where_each_stands(north: Path) 
 
 def test_a_hospital_without_studies_is_told_how_to_approve_one(made: Path) -> None:
     assert "no study is approved here" in ran("studies", made / "south")
+
+
+def test_what_was_approved_meanwhile_by_another_command_is_looked_at_again(
+    north: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agreed(_question: str) -> bool:
+        monkeypatch.setattr(cli, "_agreed", lambda _question: True)
+        ran(*approve(north, "--yes"))
+        return True
+
+    monkeypatch.setattr(cli, "_agreed", agreed)
+
+    assert "was approved or withdrawn meanwhile" in refused(*approve(north))
+    assert ["approved"] == events(north)
+
+
+def test_of_two_who_approve_at_once_one_waits_or_is_refused(north: Path) -> None:
+    digest = load_study(north.parent / "small.toml").digest
+    with study_lock(north, digest):
+        said = refused(*approve(north, "--yes"))
+
+    assert "right now" in said
+    assert [] == list((north / "approvals").glob("[0-9a-f]*"))
+
+
+def test_a_damaged_approval_is_mended_by_approving_again(north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    [record] = (north / "approvals").glob("*/approval.json")
+    record.write_text("{}")
+
+    assert "approved small" in ran(*approve(north, "--yes"))
+
+
+def test_start_says_everything_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
+    north = consortium_of(tmp_path, "north")["north"]
+    (north / "site.toml").write_text("[retension]\n")
+    before = files_in(north)
+    said = refused("start", north)
+
+    assert said.index("joined:") < said.index("settings:")
+    assert before == files_in(north)
+
+
+def test_start_without_waiting_ends_when_the_consortium_is_away(north: Path) -> None:
+    assert "connection: 127.0.0.1:9443" in refused("start", north, "--no-wait")
+
+
+def test_status_says_where_everything_stands(north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    said = ran("status", north)
+
+    assert "node         not running: `consilium-client start DIR`" in said
+    assert "connection   not connected" in said
+    assert re.search(r"certificate  valid until 20\d\d-", said)
+    # Preparation, two rounds and the evaluation, in each of three runs.
+    assert re.search(r"small  [0-9a-f]{16}  0 of 12 sums released  approved", said)
+    assert "approved small for 3 run(s) with north, south, west" in said
+
+
+def test_status_for_programs_has_the_same(north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    found = json.loads(ran("status", north, "--json"))
+
+    assert ("north", "Heart", "127.0.0.1:9443") == tuple(found[key] for key in ("name", "consortium", "address"))
+    assert (False, False, False) == (found["supervised"], found["node"]["running"], found["connected"])
+    assert [("small", "approved", 0, 12)] == [
+        tuple(each[key] for key in ("name", "state", "released", "allowed")) for each in found["studies"]
+    ]
+
+
+def test_status_counts_the_sums_that_were_released(tmp_path: Path) -> None:
+    north = desks.hospital(tmp_path)
+    desks.asked(desks.opened(north), desks.contribute(north))
+    [study] = json.loads(ran("status", north, "--json"))["studies"]
+
+    assert (1, 4) == (study["released"], study["allowed"])
+
+
+def test_status_before_joining_and_of_a_withdrawn_study(tmp_path: Path, north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    ran("withdraw", north, "small")
+    assert "withdrawn: this hospital has withdrawn its approval" in ran("status", north)
+
+    new = tmp_path / "new"
+    ran("init", new, "--name", "New")
+    assert "not joined yet" in ran("status", new)
+
+
+def test_the_record_is_intact_and_a_changed_line_is_named(north: Path) -> None:
+    ran(*approve(north, "--yes"))
+    ran("withdraw", north, "small")
+    assert "intact: 2 lines" in ran("audit", north, "verify")
+
+    path = north / "audit.jsonl"
+    path.write_text(path.read_text().replace('"runs": 3', '"runs": 9', 1))
+    assert "Line 1 was changed" in refused("audit", north, "verify")
+
+
+def test_the_record_in_words(tmp_path: Path) -> None:
+    north = desks.hospital(tmp_path)
+    desk = desks.opened(north)
+    desks.asked(desk, desks.contribute(north))
+    desks.asked(desk, desks.contribute(north, run="another"))
+    approved, sum_, refusal = ran("audit", north, "show").splitlines()
+
+    assert "approved small for 1 run(s) with north, south, west" in approved
+    assert re.search(r"small, run run, exchange 1: was asked for its sum, sent its own sum \(\d+ bytes, digest", sum_)
+    assert "small, run another, exchange 1: was asked for its sum, refused: " in refusal
+    assert "(runs-used-up; " in refusal
+    assert [refusal] == ran("audit", north, "show", "--last", "1").splitlines()
 
 
 @pytest.mark.parametrize("command", ["check", "approve"])
