@@ -20,7 +20,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 
 
 @app.command()
-def start(folder: Folder) -> None:
+def start(
+    folder: Folder,
+    superlink_port: Annotated[
+        int, typer.Option(metavar="PORT", help="SuperLink's port on 127.0.0.1; else a free one.", min=0, max=65535)
+    ] = 0,
+    gateway: Annotated[
+        bool,
+        typer.Option("--gateway/--no-gateway", help="Without it, your own proxy lets hospitals in (docs/samples)."),
+    ] = True,
+) -> None:
     """Run the aggregator: hospitals connect to it, and runs that were asked for are done.
 
     It keeps three processes running: Flower's SuperLink and SuperExec, which only this machine reaches, and the
@@ -32,7 +41,7 @@ def start(folder: Folder) -> None:
     """
     from server import running
 
-    running.start(folder, lambda line: print(line, flush=True))
+    running.start(folder, lambda line: print(line, flush=True), superlink_port, gateway)
 
 
 @app.command()

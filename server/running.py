@@ -19,10 +19,12 @@ PROCESSES = "processes"
 _PORT = "superlink.port"
 
 
-def start(folder: Path, tell: Callable[[str], None]) -> None:
+def start(folder: Path, tell: Callable[[str], None], superlink_port: int = 0, with_gateway: bool = True) -> None:
     """Run the aggregator of a coordinator's folder until SIGTERM or SIGINT.
 
     tell: shows a line to the coordinator.
+    superlink_port: of SuperLink on 127.0.0.1; 0 for a free one.
+    with_gateway: False where another proxy stands in front.
 
     Raises: ConsiliumError saying what is wrong.
     """
@@ -32,11 +34,14 @@ def start(folder: Path, tell: Callable[[str], None]) -> None:
     # Flower's control client lives in this process: no telemetry, nothing of the caller's home.
     os.environ.update({key: value for key, value in superlink.environment(folder).items() if key.startswith("FLWR_")})
     with Supervisor(folder / PROCESSES) as supervisor:
-        port = _port(folder / PROCESSES / _PORT)
-        for program in (*superlink.programs(folder, port), gateway(folder, port)):
+        port = superlink_port or _port(folder / PROCESSES / _PORT)
+        for program in (*superlink.programs(folder, port), *([gateway(folder, port)] if with_gateway else [])):
             supervisor.start(program)
         keeper = Keeper(folder, superlink.control(folder, port))
-        tell(f"starting: SuperLink on 127.0.0.1:{port}, then the gateway; logs are in {folder / PROCESSES}")
+        front = (
+            "then the gateway" if with_gateway else "without the gateway: nobody reaches it but through your own proxy"
+        )
+        tell(f"starting: SuperLink on 127.0.0.1:{port}, {front}; logs are in {folder / PROCESSES}")
         told = False
 
         def work() -> None:

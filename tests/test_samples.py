@@ -19,20 +19,14 @@ SAMPLES = ROOT / "docs" / "samples"
 UNITS = ["consilium-server.service", "consilium-client.service"]
 SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 
-PLANNED: dict[str, dict[str, set[str]]] = {
-    "consilium-server": {"init": {"--address"}, "enrol": set(), "start": set()},
-    "consilium-client": {"init": {"--name"}, "start": set()},
-}
-"""Commands and their options that samples may show before they exist; what exists is asked for its own options."""
-
 
 def options_of(script: str, command: str) -> set[str] | None:
     """The options of one command, None where there is no such command."""
     app = importlib.import_module(SCRIPTS[script].partition(":")[0]).app
     found = getattr(typer.main.get_command(app), "commands", {}).get(command)
     if found is None:
-        return PLANNED.get(script, {}).get(command)
-    return {option for parameter in found.params for option in parameter.opts}
+        return None
+    return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def faults_of(words: list[str]) -> list[str]:
@@ -63,6 +57,16 @@ def unit(name: str) -> ConfigParser:
 @pytest.mark.parametrize("path", sorted(SAMPLES.iterdir()), ids=lambda path: path.name)
 def test_every_command_in_a_sample_is_one_of_ours(path: Path) -> None:
     assert [] == [fault for words in commands_in(path.read_text(encoding="utf-8")) for fault in faults_of(words)]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_command_in_a_block_of_a_page_is_one_of_ours(path: Path) -> None:
+    blocks = re.findall(r"^ *```\n(.*?)^ *```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip().startswith("consilium-")]
+    assert [] == [fault for line in lines for words in commands_in(line) for fault in faults_of(words)]
 
 
 @pytest.mark.parametrize(

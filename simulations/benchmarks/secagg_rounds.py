@@ -35,6 +35,7 @@ from shared.messages import (
     Heading,
     JoinRequest,
     KeysRequest,
+    PreflightRequest,
     Reply,
     Request,
     RevealRequest,
@@ -135,6 +136,8 @@ class CryptoSite:
                 return revealed, state
             case EndRequest():
                 return at_site.end(request, state, me)
+            case PreflightRequest():
+                raise TypeError("a benchmark's sites are not asked whether they are ready")
 
 
 class RealSites:
