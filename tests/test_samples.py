@@ -26,7 +26,8 @@ def options_of(script: str, command: str) -> set[str] | None:
     found = getattr(typer.main.get_command(app), "commands", {}).get(command)
     if found is None:
         return None
-    return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    parameters = [parameter for each in (found, *getattr(found, "commands", {}).values()) for parameter in each.params]
+    return {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def faults_of(words: list[str]) -> list[str]:
