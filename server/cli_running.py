@@ -49,12 +49,21 @@ def run(
     folder: Folder,
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file that the hospitals approved.")],
     as_json: Json = False,
+    at_least: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Begin once so many hospitals can take part; else the study's min_sites.", min=0
+        ),
+    ] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end: print the run's name.")] = False,
 ) -> None:
     """Run a study on the enrolled hospitals that have approved it, and show how it goes on.
 
     The run is the aggregator's: Ctrl-C ends this display, not the run. `status` and `run` of `DIR/runs/NAME` show it,
     `stop` ends it. It needs `consilium-server start DIR` at work, here or in a service.
+
+    It begins as soon as the study's min_sites hospitals can take part, or --at-least so many; the others are left out, by
+    name, to its end.
 
     Leaves the same files as `consilium-simulate run` in DIR/runs/NAME: metrics.json, report.html, model/.
 
@@ -65,7 +74,7 @@ def run(
     from server import following, jobs
     from server.display import LiveLine
 
-    job = _job(folder, study)
+    job = _job(folder, study, at_least)
     if detach:
         print(job.name)
         return
@@ -92,14 +101,14 @@ def run(
         print(f"{what:<8} {job.folder / name}")
 
 
-def _job(folder: Path, study: Path) -> Job:
+def _job(folder: Path, study: Path, at_least: int) -> Job:
     """Return a new run of a study file, or the one in the folder of a run that is named."""
     from server import enrolment, jobs
 
     if (study / jobs.RUN).is_file():
         return jobs.read(study)
     enrolment.read(folder)
-    return jobs.create(folder, study, datetime.now(UTC))
+    return jobs.create(folder, study, datetime.now(UTC), at_least)
 
 
 @app.command()

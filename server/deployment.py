@@ -40,6 +40,8 @@ log = logging.getLogger("consilium.server")
 
 COHORT = "cohort.json"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 60.0
+_APPROVAL_WAIT_S = 10.0
+"""Longest wait before hospitals are asked again whether they have approved the study."""
 _GATHER_S = 20.0
 """How long a new run waits for enrolled hospitals whose nodes are just coming online."""
 
@@ -206,13 +208,14 @@ def _cohort(run: _Run) -> Cohort:
         _wait_for(run, set(enrolled), _GATHER_S)
         online = {name: key for name, key in enrolled.items() if name in aggregator.online()}
         try:
-            cohort = preflight(study, online, aggregator.code, Port(aggregator.transport, study.aggregation.deadline_s))
+            port = Port(aggregator.transport, study.aggregation.deadline_s)
+            cohort = preflight(study, online, aggregator.code, port, run.job.at_least)
             break
         except RunAbandoned as error:
             away = sorted(set(enrolled) - set(online))
             run.say("waiting", f"{error} {_not_connected(away)}".strip())
             aggregator.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            wait_s = min(2 * wait_s, _APPROVAL_WAIT_S)
     left_out = {name: cohort.left_out.get(name, "offline") for name in enrolled if name not in cohort.sites}
     kept = _Kept(dict(cohort.sites), left_out, dict(cohort.counts))
     files.replace_bytes(path, TypeAdapter(_Kept).dump_json(kept, indent=1))

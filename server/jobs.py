@@ -38,12 +38,14 @@ class Job:
 
     folder: ``runs/NAME``.
     id: the run's own, which outlives Flower's.
+    at_least: hospitals that must be able to take part before it begins; the study's own number is asked for anyway.
     """
 
     folder: Path
     id: str
     study: Study
     created_at: str
+    at_least: int = 0
 
     @property
     def name(self) -> str:
@@ -71,11 +73,12 @@ class Status:
     updated_at: str = ""
 
 
-def create(folder: Path, path: Path, now: datetime) -> Job:
+def create(folder: Path, path: Path, now: datetime, at_least: int = 0) -> Job:
     """Make the folder of a new run and return it.
 
     folder: the coordinator's.
     path: the study file.
+    at_least: see ``Job``.
 
     Raises: StudyError; DeploymentError if a run of the study is not over, or the folder cannot be written.
     """
@@ -93,7 +96,7 @@ def create(folder: Path, path: Path, now: datetime) -> Job:
         made = _empty(runs, study.name)
         files.replace_text(made / STUDY, text)
         content = {"format": _FORMAT, "id": uuid.uuid4().hex, "study": study.name, "digest": study.digest}
-        files.replace_json(made / RUN, {**content, "created_at": _time(now)})
+        files.replace_json(made / RUN, {**content, "created_at": _time(now), "at_least": at_least})
     except OSError as error:
         raise DeploymentError(f"{runs}: cannot be written: {error.strerror}.") from None
     return read(made)
@@ -121,7 +124,7 @@ def read(folder: Path) -> Job:
     study = load_study(folder / STUDY)
     if plain.get("format") != _FORMAT or plain.get("digest") != study.digest:
         raise DeploymentError(f"{folder}: the study in it is not the one that the run was begun with.")
-    return Job(folder, str(plain["id"]), study, str(plain["created_at"]))
+    return Job(folder, str(plain["id"]), study, str(plain["created_at"]), int(plain["at_least"]))
 
 
 def read_all(folder: Path) -> list[Job]:

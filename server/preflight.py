@@ -31,11 +31,12 @@ class Cohort:
     counts: Mapping[str, Counts]
 
 
-def preflight(study: Study, enrolled: Mapping[str, bytes], code: str, port: Port) -> Cohort:
+def preflight(study: Study, enrolled: Mapping[str, bytes], code: str, port: Port, at_least: int = 0) -> Cohort:
     """Ask every enrolled site, and return those that can take part together.
 
     enrolled: identity by name, in the order of enrolment.
     code: digest of the code that runs here; sites with other code are left out.
+    at_least: fewest sites, if the study asks for fewer.
 
     Raises: RunAbandoned if they are too few.
     """
@@ -52,7 +53,7 @@ def preflight(study: Study, enrolled: Mapping[str, bytes], code: str, port: Port
     left_out = port.ask(dict.fromkeys(enrolled, request), Ready, take)
     sites = acquainted({site: ready[site].members for site in enrolled if site in ready}, enrolled)
     left_out |= {site: "not-pinned" for site in ready if site not in sites}
-    fewest = max(study.aggregation.min_sites, roster.SMALLEST if study.aggregation.secure else 1)
+    fewest = max(at_least, study.aggregation.min_sites, roster.SMALLEST if study.aggregation.secure else 1)
     if len(sites) < fewest:
         reasons = ", ".join(f"{site} ({why})" for site, why in left_out.items()) or "nobody else is enrolled"
         raise RunAbandoned(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -33,11 +34,13 @@ def start(folder: Path, tell: Callable[[str], None], superlink_port: int = 0, wi
     _logged(folder)
     # Flower's control client lives in this process: no telemetry, nothing of the caller's home.
     os.environ.update({key: value for key, value in superlink.environment(folder).items() if key.startswith("FLWR_")})
-    with Supervisor(folder / PROCESSES) as supervisor:
+    with Supervisor(folder / PROCESSES) as supervisor, contextlib.ExitStack() as running:
         port = superlink_port or _port(folder / PROCESSES / _PORT)
         for program in (*superlink.programs(folder, port), *([gateway(folder, port)] if with_gateway else [])):
             supervisor.start(program)
-        keeper = Keeper(folder, superlink.control(folder, port))
+        # Closed before SuperLink is stopped, which waits for open connections.
+        control = running.enter_context(contextlib.closing(superlink.control(folder, port)))
+        keeper = Keeper(folder, control)
         front = (
             "then the gateway" if with_gateway else "without the gateway: nobody reaches it but through your own proxy"
         )

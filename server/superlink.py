@@ -133,6 +133,10 @@ class Control:
     def __init__(self, client: Any) -> None:
         self._client = client
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
     def nodes(self) -> Mapping[str, int]:
         """Return the ids of the registered nodes by their public keys, PEM."""
         from flwr.proto.control_pb2 import ListNodesRequest

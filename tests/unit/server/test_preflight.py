@@ -78,6 +78,12 @@ def test_too_few_hospitals_are_named_with_their_reasons() -> None:
         cohort_of(ready("a", "abcd"), ready("b", "abcd"), Refused("c", NOW, "not-approved", "no"))
 
 
+def test_a_coordinator_can_wait_for_more_hospitals_than_the_study_needs() -> None:
+    sites = Sites({site: ready(site, "abcd") for site in "abc"})
+    with pytest.raises(RunAbandoned, match="3 of 4 .* 4 are needed"):
+        preflight(STUDY, pins("abcd"), "code", Port(sites, 1.0), at_least=4)
+
+
 def test_the_largest_circle_of_acquaintances_stays() -> None:
     # a, b, c know each other; d and e know each other and a.
     members = {"a": pins("abcde"), "b": pins("abc"), "c": pins("abc"), "d": pins("ade"), "e": pins("ade")}
