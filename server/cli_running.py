@@ -62,7 +62,7 @@ def run(
     The run is the aggregator's: Ctrl-C ends this display, not the run. `status` and `run` of `DIR/runs/NAME` show it,
     `stop` ends it. It needs `consilium-server start DIR` at work, here or in a service.
 
-    It begins as soon as the study's min_sites hospitals can take part, or --at-least so many; the others are left out, by
+    It begins as soon as the min_sites of the study can take part, or --at-least so many; the others are left out, by
     name, to its end.
 
     Leaves the same files as `consilium-simulate run` in DIR/runs/NAME: metrics.json, report.html, model/.

@@ -80,7 +80,7 @@ def test_too_few_hospitals_are_named_with_their_reasons() -> None:
 
 def test_a_coordinator_can_wait_for_more_hospitals_than_the_study_needs() -> None:
     sites = Sites({site: ready(site, "abcd") for site in "abc"})
-    with pytest.raises(RunAbandoned, match="3 of 4 .* 4 are needed"):
+    with pytest.raises(RunAbandoned, match=r"3 of 4 .* 4 are needed"):
         preflight(STUDY, pins("abcd"), "code", Port(sites, 1.0), at_least=4)
 
 
