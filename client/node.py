@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client import reach
+from client import findings
 from client.standing import Standing, log_format
 from shared import console, files
 from shared.errors import DeploymentError
@@ -143,11 +143,11 @@ def status_of(error: Exception) -> int:
 
 def check_known(error: Exception) -> None:
     """Raise DeploymentError if the server said that it does not know this node, which waiting does not change."""
-    if (code := reach.refusal_of(error)) in reach.UNKNOWN:
-        raise DeploymentError(reach.in_words(code)) from None
+    if (code := findings.refusal_of(error)) in findings.UNKNOWN:
+        raise DeploymentError(findings.in_words(code)) from None
     if status_of(error) == _UNAUTHORIZED:
         headers = error.response.headers  # type: ignore[attr-defined]  # it has a status, so it has an answer
-        if (skew := reach.clock_skew(headers, datetime.now(UTC))) is not None:
+        if (skew := findings.clock_skew(headers, datetime.now(UTC))) is not None:
             raise DeploymentError(skew.text) from None
         raise DeploymentError(
             "the consortium does not know this hospital's node, or not any more; or this machine's clock is wrong by"
@@ -174,7 +174,7 @@ def run(folder: Path, stopped: threading.Event) -> None:
         stands = Standing(folder)
 
         def explain(error: Exception) -> str:
-            return reach.explain(error, address).text
+            return findings.explain(error, address).text
 
         try:
             node_id = _activate(fleet, stopped, stands, explain)

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from client import identity, settings
+from client.findings import Finding
 from client.identity import Identity
-from client.reach import Finding, reach
+from client.reach import reach
 from shared import files
 from shared.enrolment import Welcome
 from shared.errors import ConsiliumError

@@ -17,7 +17,7 @@ _ASKED = {
     "JoinRequest": "to join a run",
     "KeysRequest": "for keys",
     "SharesRequest": "for shares of keys",
-    "ContributeRequest": "for a sum",
+    "ContributeRequest": "for its sum",
     "RevealRequest": "to unmask a sum",
     "EndRequest": "to end a run",
 }
@@ -26,6 +26,7 @@ _SAID = {
     "Joined": "joined",
     "Keys": "public keys",
     "Shares": "sealed shares",
+    "Contributed": "its own sum",
     "Revealed": "shares that unmask the sum of all hospitals",
     "Ended": "ended",
 }
@@ -110,7 +111,7 @@ def _reply(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
     size = f"{line.get('bytes')} bytes, digest {_short(line.get('digest'))}"
     if line.get("said") == "Refused":
         return f"{where}, refused: {code_meaning(str(line.get('code')))} ({line.get('code')}; {size}{again})"
-    said = _SAID.get(str(line.get("said")), "the sum" if line.get("said") == "Contributed" else str(line.get("said")))
+    said = _SAID.get(str(line.get("said")), str(line.get("said")))
     return f"{where}, sent {said} ({size}{again})"
 
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client import standing
+from client.findings import Finding
 from client.preflight import preflight
-from client.reach import Finding
 from client.retention import PROCESSES
 from shared import files, supervisor
 from shared.errors import DeploymentError

@@ -94,9 +94,8 @@ def run(
         return
     for line in following.summary(following.metrics(job)):
         print(line)
-    left_out = jobs.read_status(job).left_out
-    if left_out:
-        print(f"left out: {', '.join(f'{site} ({code})' for site, code in left_out.items())}")
+    for site, code, why in following.left_out(jobs.read_status(job)):
+        print(f"left out: {site} ({code}): {why}")
     for what, name in (("report", "report.html"), ("metrics", "metrics.json"), ("model", "model")):
         print(f"{what:<8} {job.folder / name}")
 
@@ -155,11 +154,11 @@ def status(folder: Folder, as_json: Json = False) -> None:
         "runs": (("run", "state", "how far", "message"), found.runs),
     }
     if as_json:
-        print(
-            json.dumps(
-                {title: [dict(zip(names, row, strict=True)) for row in rows] for title, (names, rows) in parts.items()}
-            )
-        )
+        everything = {**parts, "left_out": (("run", "hospital", "code", "why"), found.left_out)}
+        plain = {
+            title: [dict(zip(names, row, strict=True)) for row in rows] for title, (names, rows) in everything.items()
+        }
+        print(json.dumps(plain))
         return
     if not following.aggregator_runs(folder):
         print(f"The aggregator does not run. Start it with: consilium-server start {folder}")
@@ -168,6 +167,8 @@ def status(folder: Folder, as_json: Json = False) -> None:
         for row in rows:
             table.add_row(*map(escape, row))
         Console().print(table)
+    for name, site, code, why in found.left_out:
+        print(f"left out of {name}: {site} ({code}): {why}")
 
 
 @app.command()

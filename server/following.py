@@ -15,6 +15,7 @@ from server.jobs import Job, Status
 from server.running import PROCESSES
 from shared import supervisor
 from shared.errors import ConsiliumError
+from shared.reasons import code_advice, code_meaning
 
 _LOOK_S = 0.3
 SEEN = "seen.json"
@@ -62,11 +63,13 @@ class Standing:
     processes: name, state, since, restarts, last end.
     sites: name, enrolled, last seen.
     runs: name, state, how far, message.
+    left_out: run, hospital, reason code, why and what to do; of the runs that are not over, or else of the last one.
     """
 
     processes: tuple[tuple[str, ...], ...]
     sites: tuple[tuple[str, ...], ...]
     runs: tuple[tuple[str, ...], ...]
+    left_out: tuple[tuple[str, ...], ...]
 
 
 def standing(folder: Path) -> Standing:
@@ -93,11 +96,18 @@ def standing(folder: Path) -> Standing:
         )
         for site in enrolment.read(folder).sites
     )
-    runs = []
-    for job in jobs.read_all(folder):
-        status = jobs.read_status(job)
-        runs.append((job.name, status.state, how_far(job, status), status.message))
-    return Standing(processes, sites, tuple(runs))
+    known = [(job, jobs.read_status(job)) for job in jobs.read_all(folder)]
+    runs = tuple((job.name, status.state, how_far(job, status), status.message) for job, status in known)
+    at_work = [(job, status) for job, status in known if status.state not in jobs.FINAL]
+    missing = tuple((job.name, *row) for job, status in at_work or known[-1:] for row in left_out(status))
+    return Standing(processes, sites, runs, missing)
+
+
+def left_out(status: Status) -> list[tuple[str, str, str]]:
+    """Return who does not take part in a run: the hospital, the reason code, why and what to do in words."""
+    return [
+        (site, code, f"{code_meaning(code)}. {code_advice(code)}".strip()) for site, code in status.left_out.items()
+    ]
 
 
 def how_far(job: Job, status: Status) -> str:

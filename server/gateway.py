@@ -138,6 +138,9 @@ def _watch(gate: Gate) -> None:
     written = time.monotonic()
     while not gate.stop.wait(gate.limits.check_s):
         for peer in gate.live.all():
+            if not peer.admitted:
+                # Its first request is answered with the reason, which ends the connection.
+                continue
             known = gate.sites.find(peer.certificate, now := datetime.now(UTC))
             if isinstance(known, Refused):
                 # A record that cannot be read is no revocation; requests are refused meanwhile.

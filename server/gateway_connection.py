@@ -35,6 +35,7 @@ class Peer:
 
     site: the hospital's name; where the certificate belongs to none, "a certificate" and its digest's beginning.
     certificate: SHA-256 in hex. expires: when the certificate does, seconds since 1970.
+    admitted: whether the certificate was an enrolled hospital's when the connection began.
     busy: whether a request is under way.
     """
 
@@ -43,6 +44,7 @@ class Peer:
     site: str
     certificate: str
     expires: float
+    admitted: bool
     busy: bool = False
 
     def __str__(self) -> str:
@@ -129,7 +131,7 @@ def _shake(gate: Gate, plain: socket.socket, address: str) -> Peer | None:
     expires = ssl.cert_time_to_seconds(str((shaken.getpeercert() or {})["notAfter"]))
     known = gate.sites.find(certificate, datetime.now(UTC))
     name = f"a certificate {certificate[:16]}" if isinstance(known, Refused) else known.name
-    return Peer(shaken, address, name, certificate, expires)
+    return Peer(shaken, address, name, certificate, expires, admitted=not isinstance(known, Refused))
 
 
 def _admit(gate: Gate, peer: Peer) -> None:
@@ -262,7 +264,7 @@ class _Visit:
         until = time.monotonic() + self._limits.answer_s
         body = answer.body if isinstance(answer, Answer) else b""
         self._wait_at_most(until)
-        connection.sendall(gateway_http.to_bytes(answer, close))
+        connection.sendall(gateway_http.to_bytes(answer, close, datetime.now(UTC)))
         if body:
             self._wait_at_most(until)
             connection.sendall(body)

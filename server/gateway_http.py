@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 
 import h11
@@ -157,10 +159,11 @@ def _shown(value: bytes) -> str:
     return ascii(text[:60])[1:-1] + ("..." if len(text) > 60 else "")
 
 
-def to_bytes(answer: Answer | Refused, close: bool) -> bytes:
+def to_bytes(answer: Answer | Refused, close: bool, now: datetime) -> bytes:
     """Return the head of an answer, with the whole of a refusal.
 
     close: whether the connection ends with it.
+    now: tells a hospital whose clock is wrong (RFC 9110, section 6.6.1).
     """
     if isinstance(answer, Refused):
         body = f"{answer.text}\n".encode()
@@ -170,7 +173,11 @@ def to_bytes(answer: Answer | Refused, close: bool) -> bytes:
         size = len(body)
     else:
         body, fields, size = b"", dict(answer.headers), len(answer.body)
-    fields |= {"content-length": str(size), "connection": "close" if close else "keep-alive"}
+    fields |= {
+        "content-length": str(size),
+        "connection": "close" if close else "keep-alive",
+        "date": format_datetime(now, usegmt=True),
+    }
     lines = [
         f"HTTP/1.1 {answer.status} {_phrase(answer.status)}",
         *(f"{name}: {value}" for name, value in fields.items()),

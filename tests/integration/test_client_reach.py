@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from client.connection import Address
-from client.reach import Finding, reach
+from client.findings import Finding
+from client.reach import reach
 from server import authority
 from server.authority import Authority
 from server.gateway_limits import Limits

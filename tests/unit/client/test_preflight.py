@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from client import identity
+from client.findings import Finding
 from client.preflight import check_certificate, check_disk, check_folder, preflight, room
-from client.reach import Finding
 from shared.enrolment import Welcome
 from tests.unit.client.hospitals import consortium_of, joined
 
@@ -53,7 +53,7 @@ def test_a_folder_that_others_can_write_in(north: Path) -> None:
 
 @pytest.mark.parametrize("name", [".", "signing.key", "tls.key", "flower.key"])
 def test_secrets_that_others_can_read(north: Path, name: str) -> None:
-    (north / "secrets" / name).chmod(0o744)
+    (north / "secrets" / name).chmod(0o740)
     [finding] = check_folder(north)
 
     assert ("secrets", "fatal") == (finding.name, finding.level)

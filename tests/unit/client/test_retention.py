@@ -6,11 +6,14 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from client import retention, store
-from client.retention import Due, DueLogs, due, due_logs
+from client.retention import Due, DueLogs, due, due_logs, without
 from client.settings import Retention
+from client.site import SiteState
+from client.store import Kept
 from shared.messages import Contributed
 from tests.unit.client.desks import asked, contribute, hospital, opened, state_of
 
@@ -29,6 +32,17 @@ DAY = timedelta(days=1)
 )
 def test_reply_and_memory_have_a_time_each(days: int, expected: Due) -> None:
     assert expected == due(NOON - days * DAY, Retention(replies_days=10, memory_days=20), NOON)
+
+
+@pytest.mark.parametrize("reply", [False, True])
+@pytest.mark.parametrize("memory", [False, True])
+def test_only_what_is_too_old_is_left_out(reply: bool, memory: bool) -> None:
+    array = {"a": np.zeros(1)}
+    state = SiteState(memory=array, staged=array, judged=array)
+    kept = without(Kept(state=state, asked=b"asked", said="said", block=np.zeros(3, np.uint8)), Due(reply, memory))
+
+    assert [not reply] * 3 == [bool(kept.asked), bool(kept.said), len(kept.block) == 3]
+    assert [not memory] * 3 == [bool(each) for each in (kept.state.memory, kept.state.staged, kept.state.judged)]
 
 
 def test_a_log_begins_anew_after_a_third_of_its_days_and_goes_after_all_of_them() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client import running
-from client.reach import Finding, Level
+from client.findings import Finding, Level
 from client.standing import Standing
 from shared.errors import DeploymentError
 from shared.processes import born
