@@ -127,7 +127,7 @@ class Desk:
         self._record(request, refused, packed)
         return packed
 
-    def _answer(self, request: Request, asked: Packed) -> Packed:
+    def _answer(self, request: Request, asked: Packed, once_more: bool = True) -> Packed:
         study = self._study(request.heading.study)
         if study.kept.asked == asked.digest:
             return self._again(request, study)
@@ -148,7 +148,9 @@ class Desk:
         )
         if not self._keep(study, kept):
             # Withdrawn or approved anew while it was answered: nothing of this answer leaves, or stays.
-            return self._answer(request, asked)
+            if not once_more:
+                raise Refusal("being-approved", "this hospital is approving or withdrawing the study right now")
+            return self._answer(request, asked, once_more=False)
         self._record(request, reply, packed)
         self._report(request, study)
         return packed
