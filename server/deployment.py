@@ -27,7 +27,7 @@ from server.outcome import RoundRecord
 from server.preflight import Cohort, preflight
 from server.secagg_state import Secured
 from server.strategies import server_optimizer
-from server.training import Observers, Progress, run_study
+from server.training import LOST_BY_SUBTRACTION, Observers, Progress, run_study
 from server.transport import Transport
 from shared import audit, files
 from shared.errors import CheckpointError, ConsiliumError, RunAbandoned, SecretsLost
@@ -178,7 +178,17 @@ def _observers(run: _Run) -> Observers:
     def end(said: Ended) -> None:
         run.ended[said.site] = said
 
-    return Observers(clock=run.aggregator.clock, save=save, journal=write_down, ended=end)
+    return Observers(clock=run.aggregator.clock, save=save, journal=write_down, ended=end, advice=_advice)
+
+
+def _advice(reasons: str) -> str:
+    """Return what a coordinator can do about a round that cannot be finished; the run itself is tried again."""
+    if "contributors-changed" not in reasons and "members-changed" not in reasons:
+        return ""
+    return (
+        f"{LOST_BY_SUBTRACTION} The run goes on once the missing one answers. To do without it, stop the run, and let"
+        " every hospital approve the study again; or let each one's policy allow shrinking."
+    )
 
 
 def _resumed(run: _Run) -> Progress:

@@ -46,6 +46,25 @@ class Progress:
     secured: Secured | None = None
 
 
+LOST_BY_SUBTRACTION = (
+    "The hospitals refuse because an exact method keeps the hospitals of its first sum, and every method those of the"
+    " same round in another run: a lost one's part could be found by subtraction."
+)
+
+
+def advice_in_simulation(reasons: str) -> str:
+    """Return what a person can do about a simulated run that was given up. reasons: the error's text."""
+    kept = "The last checkpoint is kept; go on with --resume once they are back."
+    if "faulty" in reasons:
+        return "The last checkpoint is kept; go on with --resume once the faulty one is found and mended."
+    if "contributors-changed" not in reasons and "members-changed" not in reasons:
+        return kept
+    return (
+        f"{LOST_BY_SUBTRACTION} {kept} To go on without it, every hospital must approve a new run, or its policy allow"
+        " shrinking (in a simulation: [simulation] contributors_may_shrink = true)."
+    )
+
+
 @dataclass(frozen=True)
 class Observers:
     """Who is told after every round.
@@ -54,6 +73,7 @@ class Observers:
     journal: makes a round in progress durable, see ``run_round``.
     report: shows it to people.
     ended: gets what each site says at the end of the run.
+    advice: what a person can do about a run that is given up, by the error's text.
     clock: seconds, from any zero.
     """
 
@@ -62,6 +82,7 @@ class Observers:
     journal: Callable[[Secured], None] = lambda _secured: None
     report: Callable[[RoundRecord], None] = lambda _record: None
     ended: Callable[[Ended], None] = lambda _said: None
+    advice: Callable[[str], str] = advice_in_simulation
 
 
 def run_study(
@@ -92,24 +113,9 @@ def run_study(
         raise
     except RunAbandoned as error:
         _end(study, progress, tuple(sites), transport, finished=False, take=observers.ended)
-        raise RunAbandoned(f"{error} {_advice(str(error))}") from None
+        raise RunAbandoned(f"{error} {observers.advice(str(error))}".strip()) from None
     _end(study, progress, tuple(sites), transport, finished=True, take=observers.ended)
     return progress
-
-
-def _advice(reasons: str) -> str:
-    """Return what a person can do about a run that was given up."""
-    kept = "The last checkpoint is kept; go on with --resume once they are back."
-    if "faulty" in reasons:
-        return "The last checkpoint is kept; go on with --resume once the faulty one is found and mended."
-    if "contributors-changed" not in reasons and "members-changed" not in reasons:
-        return kept
-    return (
-        "The hospitals refuse because an exact method keeps the hospitals of its first sum, and every method those of"
-        f" the same round in another run: a lost one's part could be found by subtraction. {kept} To go on without it,"
-        " every hospital must approve a new run, or its policy allow shrinking (in a simulation: [simulation]"
-        " contributors_may_shrink = true)."
-    )
 
 
 def _advance(

@@ -119,7 +119,7 @@ class FlowerTransport:
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         """Send each site its request, and yield what arrives until the deadline; see ``Transport``."""
         _pull_at_once()
-        packed = {site: packing.pack(request) for site, request in requests.items()}
+        packed = packing.pack_all(requests)
         waiting = {site: _Asked() for site in requests}
         replies: _Replies = queue.SimpleQueue()
         now = self.clock()

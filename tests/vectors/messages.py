@@ -1,7 +1,8 @@
 """Requests as JSON, and the files ``bad_*.json`` and ``good_*.json``: what a site must refuse, and what it must answer.
 
-``python -m tests.vectors.messages`` writes the files anew. Secrets and nonces are drawn by ``InsecureEntropy``, so the
-same files come out again. Bytes are in hex. A file that holds anything else than its message is refused.
+``python -m tests.vectors.messages`` writes the files anew, and ``packed.json`` (``packed.py``). Secrets and nonces are
+drawn by ``InsecureEntropy``, so the same files come out again. Bytes are in hex. A file that holds anything else than
+its message is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from shared.messages import ContributeRequest, Heading, Masking, Request
 from tests.secure import STEPS, Step
-from tests.vectors import bad
+from tests.vectors import bad, packed
 
 FOLDER = Path(__file__).parent
 WRITTEN = (
@@ -122,6 +123,7 @@ def main() -> None:
     """Write the files anew."""
     for name, content in files().items():
         (FOLDER / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    packed.write()
 
 
 if __name__ == "__main__":

@@ -70,8 +70,16 @@ def test_a_reply_that_could_not_be_written_down_is_written_down_when_it_leaves(n
     assert ["Contributed"] == [line["said"] for line in lines(north)]
 
 
+def test_a_hospital_whose_runs_are_used_up_is_not_ready_for_another(north: Path) -> None:
+    desk = opened(north)
+    assert isinstance(asked(desk, preflight(north)), Ready)
+    asked(desk, contribute(north))
+
+    assert "runs-used-up" == code(asked(desk, preflight(north)))
+
+
 def test_readiness_does_not_take_the_place_of_the_last_answer(north: Path) -> None:
-    desk, question = opened(north), packing.pack(contribute(north))
+    desk, question = opened(north), packing.pack(contribute(north, number=2))
     first, _ = desk.answer(question, "message")
     assert isinstance(asked(desk, preflight(north)), Ready)
 

@@ -46,6 +46,7 @@ class ScriptedFleet:
     def __init__(self, stop: Stop, *happens: object, deactivating: Exception | None = None) -> None:
         self.stop, self.happens, self.deactivating = stop, list(happens), deactivating
         self.calls: list[str] = []
+        self.numbers: list[int] = []
 
     def receive(self) -> Any:
         self.calls.append("receive")
@@ -58,7 +59,7 @@ class ScriptedFleet:
 
     def activate(self) -> int:
         self.calls.append("activate")
-        return 7
+        return self.numbers.pop(0) if self.numbers else 7
 
     def deactivate(self, node_id: int) -> None:
         self.calls.append(f"deactivate {node_id}")
@@ -89,6 +90,16 @@ def test_a_node_that_the_server_took_for_offline_comes_online_anew_all_the_same(
     fleet = served(httpx.ReadError(""), None, deactivating=answered(409))
 
     assert ["receive", "deactivate 7", "activate", "receive"] == fleet.calls
+
+
+def test_a_node_that_was_given_another_number_goes_on_with_it() -> None:
+    told: list[int] = []
+    fleet = ScriptedFleet(stop := Stop(), httpx.ReadError(""), httpx.ReadError(""), None, deactivating=answered(401))
+    fleet.numbers = [8, 8]
+    Node(fleet, None, stop, renumbered=told.append).serve(7)  # type: ignore[arg-type]
+
+    assert ["receive", "deactivate 7", "activate", "receive", "deactivate 8", "activate", "receive"] == fleet.calls
+    assert [8] == told
 
 
 def test_it_is_said_when_the_consortium_does_not_answer_and_when_it_does() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from server import gateway_http
 from server.gateway_http import Answer, Refused, Request
+from tests.enrolling import NOON
 
 LIMIT = 100
 FIELDS = (
@@ -139,23 +140,24 @@ def test_a_head_ends_with_an_empty_line_and_lines_end_in_one_way(end: int, data:
 def test_a_refusal_is_written_with_its_code_and_its_text() -> None:
     expected = (
         b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\nconsilium-refusal: no-such-path\r\n"
-        b"content-length: 5\r\nconnection: close\r\n\r\nNone\n"
+        b"content-length: 5\r\nconnection: close\r\ndate: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\nNone\n"
     )
 
-    assert expected == gateway_http.to_bytes(Refused(404, "no-such-path", "None"), close=True)
+    assert expected == gateway_http.to_bytes(Refused(404, "no-such-path", "None"), close=True, now=NOON)
 
 
 def test_a_503_says_when_to_try_again() -> None:
-    assert b"retry-after: 2\r\n" in gateway_http.to_bytes(Refused(503, "down", "Later."), close=False)
+    assert b"retry-after: 2\r\n" in gateway_http.to_bytes(Refused(503, "down", "Later."), close=False, now=NOON)
 
 
 def test_an_answers_head_has_the_length_of_its_body() -> None:
     answer = Answer(200, {"content-type": "application/protobuf"}, b"12345")
     expected = (
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/protobuf\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/protobuf\r\ncontent-length: 5\r\nconnection: keep-alive\r\n"
+        b"date: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\n"
     )
 
-    assert expected == gateway_http.to_bytes(answer, close=False)
+    assert expected == gateway_http.to_bytes(answer, close=False, now=NOON)
 
 
 def test_what_a_stranger_asked_for_is_shortened_and_escaped_for_the_log() -> None:

@@ -10,14 +10,19 @@ import pytest
 from shared.messages import (
     Contributed,
     ContributeRequest,
+    Counts,
     Ended,
+    EndRequest,
     Heading,
     Keys,
     Masking,
+    PreflightRequest,
+    Ready,
     Receipt,
     Revealed,
     RevealRequest,
     Shares,
+    Shown,
     payload_bytes,
 )
 
@@ -53,7 +58,19 @@ def test_the_size_of_content_is_that_of_its_bytes(expected: int, content: Any) -
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        pytest.param(1 + HEADING_BYTES, Ended("a", WHERE), id="ended"),
+        pytest.param(HEADING_BYTES, PreflightRequest(WHERE), id="a question whether a site is ready"),
+        pytest.param(
+            1 + HEADING_BYTES + (1 + 32) + 4 + (4 * 8 + 2 * 8 + (3 + 8)),
+            Ready("a", WHERE, {"a": bytes(32)}, "code", Counts(10, 20, 16, 4, (12, 8), {"age": 2})),
+            id="ready",
+        ),
+        pytest.param(HEADING_BYTES + 8, EndRequest(WHERE, True), id="a request to forget"),
+        pytest.param(1 + HEADING_BYTES + 8, Ended("a", WHERE), id="ended"),
+        pytest.param(
+            1 + HEADING_BYTES + 8 + (5 + 3 * 8),
+            Ended("a", WHERE, 62, {"auroc": Shown(0.9, 0.8, 1.0)}),
+            id="ended, with what is shown",
+        ),
         pytest.param(KEYS_BYTES, KEYS, id="keys"),
         pytest.param(1 + HEADING_BYTES + 2 * (1 + 98), Shares("a", WHERE, dict.fromkeys("bc", bytes(98))), id="shares"),
         pytest.param(
