@@ -117,11 +117,12 @@ class Fleet:
     def _beat(self, stopped: threading.Event) -> None:
         from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 
-        request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_S)
         while not stopped.wait(HEARTBEAT_S * 0.6):
-            # A server that is away is found by the loop's next request.
+            # A server that is away is found by the loop's next request, after which the node may have another number.
             with contextlib.suppress(Exception):
-                self._client.SendNodeHeartbeat(request)
+                self._client.SendNodeHeartbeat(
+                    SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_S)
+                )
 
     def receive(self) -> Message | None:
         """Return the next message for this node, with its content; None if there is none.

@@ -225,9 +225,19 @@ class Desk:
         return self.hospital.folder / "states" / approval.digest
 
     def _check_runs(self, request: Request, study: _Open) -> None:
-        """Raise Refusal ``runs-used-up`` if this sum was released as often as the hospital allowed."""
-        number, allowed = request.heading.round, study.approval.runs
-        if isinstance(request, ContributeRequest) and study.kept.released.get(str(number), 0) >= allowed:
+        """Raise Refusal ``runs-used-up`` if this sum was released as often as the hospital allowed.
+
+        Before a run it is its first sum: who would have to refuse it is better left out, and is named then.
+        """
+        match request:
+            case ContributeRequest():
+                number = request.heading.round
+            case PreflightRequest():
+                number = 1
+            case _:
+                return
+        allowed = study.approval.runs
+        if study.kept.released.get(str(number), 0) >= allowed:
             raise Refusal("runs-used-up", f"this hospital approved {allowed} run(s) of the study: it must approve anew")
 
     def _record(self, request: Request | None, reply: Reply, packed: Packed, again: bool = False) -> None:

@@ -52,6 +52,7 @@ class Node:
     upkeep: is done between messages, and says whether the node has to start anew.
     stands: is told why the consortium does not answer, and nothing when it does.
     explain: says in words what an error means.
+    renumbered: is told the node's number when the aggregator has given it another one.
     """
 
     fleet: Fleet
@@ -61,9 +62,10 @@ class Node:
     upkeep: Callable[[], bool] = lambda: False
     stands: Callable[[str], None] = lambda _why: None
     explain: Callable[[Exception], str] = lambda error: type(error).__name__
+    renumbered: Callable[[int], None] = lambda _node_id: None
 
-    def serve(self, node_id: int) -> None:
-        """Answer messages until stopped. A server that is away is asked again, ever less often.
+    def serve(self, node_id: int) -> int:
+        """Answer messages until stopped; return the node's number. A server that is away is asked ever less often.
 
         A message may have been lost with an answer that broke off: the node then comes online anew, by which the
         aggregator sees that it has to ask again.
@@ -74,10 +76,10 @@ class Node:
         while not self.stopped.is_set():
             if self.upkeep():
                 log.info("the hospital's certificate or settings were changed: the node starts anew")
-                return
+                break
             try:
                 if broken:
-                    self._come_online_anew(node_id)
+                    node_id = self._come_online_anew(node_id)
                     broken = False
                 message = self.fleet.receive()
             except Exception as error:
@@ -97,14 +99,18 @@ class Node:
             # A reply whose header came and whose parts did not is waited for in vain: it is asked for anew then.
             broken = not self._send(self._reply(message, node_id), started)
             at_work = self.clock()
+        return node_id
 
-    def _come_online_anew(self, node_id: int) -> None:
-        try:
+    def _come_online_anew(self, node_id: int) -> int:
+        # A server that was away for a minute has taken the node for offline by itself, and says no to this; one that
+        # begins with an empty database does not know the number. Whether it knows the hospital, coming online says.
+        with contextlib.suppress(Exception):
             self.fleet.deactivate(node_id)
-        except Exception as error:
-            # A server that was away for a minute has taken the node for offline by itself, and says no to this.
-            check_known(error)
-        self.fleet.activate()
+        now = self.fleet.activate()
+        if now != node_id:
+            log.info("node=%d was node=%d before", now, node_id)
+            self.renumbered(now)
+        return now
 
     def _reply(self, message: Message, node_id: int) -> Message:
         from flwr.app import Context, Error, RecordDict
@@ -176,6 +182,9 @@ def run(folder: Path, stopped: threading.Event) -> None:
         def explain(error: Exception) -> str:
             return findings.explain(error, address).text
 
+        def renumbered(node_id: int) -> None:
+            stands.node_id = node_id
+
         try:
             node_id = _activate(fleet, stopped, stands, explain)
             if node_id is None:
@@ -184,7 +193,8 @@ def run(folder: Path, stopped: threading.Event) -> None:
             app = client_app(lambda asked, message, _context: desk.answer(asked, message))
             upkeep = Upkeep(folder, desk, time.monotonic).step
             with fleet.heartbeats():
-                Node(fleet, app, stopped, upkeep=upkeep, stands=stands, explain=explain).serve(node_id)
+                node = Node(fleet, app, stopped, upkeep=upkeep, stands=stands, explain=explain, renumbered=renumbered)
+                node_id = node.serve(node_id)
             with contextlib.suppress(Exception):
                 fleet.deactivate(node_id)
             stands("the node was stopped")

@@ -186,8 +186,8 @@ def _advice(reasons: str) -> str:
     if "contributors-changed" not in reasons and "members-changed" not in reasons:
         return ""
     return (
-        f"{LOST_BY_SUBTRACTION} The run goes on once the missing one answers. To do without it, stop the run, and let"
-        " every hospital approve the study again; or let each one's policy allow shrinking."
+        f"{LOST_BY_SUBTRACTION} The run goes on once the missing one answers. To do without it, stop the run: every"
+        " hospital has to approve the study again with a roster without it, or to allow shrinking in its policy."
     )
 
 

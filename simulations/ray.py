@@ -18,6 +18,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -156,12 +157,12 @@ def _cluster(sites: int, threads: int) -> Iterator[Path]:
 
 def prepare() -> None:
     """Prepare a worker process; Ray calls this by its name when the process starts."""
-    with _without_tensorflow():
+    with without_tensorflow():
         import flwr.simulation  # noqa: F401  # what Ray reads next names it
 
 
 @contextlib.contextmanager
-def _without_tensorflow() -> Iterator[None]:
+def without_tensorflow() -> Iterator[None]:
     """Hide TensorFlow from what is imported: Flower's engine imports it wherever it is installed, for GPUs only."""
     hidden = "tensorflow" not in sys.modules
     if hidden:
@@ -203,7 +204,7 @@ def _simulate(handed: _Handed, work: Callable[[Transport], Progress]) -> Progres
 
     from client.app import client_app
 
-    with _without_tensorflow():
+    with without_tensorflow():
         from flwr.simulation import run_simulation
 
     identities = {name: SigningKey(secret).public for name, secret in handed.secrets.items()}
@@ -223,7 +224,7 @@ def _simulate(handed: _Handed, work: Callable[[Transport], Progress]) -> Progres
             ended.set()
 
     try:
-        with _quiet("flwr"):
+        with _quiet("flwr"), _interruptible(stopped):
             run_simulation(server, client_app(partial(_answer, handed)), len(identities), backend_config=_WORKER_EACH)
     except RuntimeError:
         failed.append(DeploymentError("Flower's simulation engine broke down. What it wrote above says why."))
@@ -234,6 +235,22 @@ def _simulate(handed: _Handed, work: Callable[[Transport], Progress]) -> Progres
     if failed:
         raise failed[0]
     return finished[0]
+
+
+@contextlib.contextmanager
+def _interruptible(stopped: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C end the aggregator's work, after which the engine ends by itself.
+
+    In the middle of the engine it would stop Ray under Flower's threads, which then wait for its answer for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: stopped.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -251,7 +268,7 @@ def _quiet(name: str) -> Iterator[None]:
 class _Nodes:
     """Which of Flower's nodes is which hospital; the workers read it in a file.
 
-    stopped: set when the engine is at its end, whatever the aggregator still waits for.
+    stopped: set by Ctrl-C, and when the engine is at its end, whatever the aggregator still waits for.
     """
 
     grid: Grid
@@ -263,7 +280,7 @@ class _Nodes:
     def __call__(self) -> Mapping[str, Node]:
         """Return each hospital's node.
 
-        Raises: DeploymentError once the engine is at its end.
+        Raises: KeyboardInterrupt once the engine is at its end.
         """
         while not self._found:
             self._check()
@@ -279,7 +296,7 @@ class _Nodes:
 
     def _check(self) -> None:
         if self.stopped.is_set():
-            raise DeploymentError("Flower's simulation engine ended before the study did.")
+            raise KeyboardInterrupt
 
 
 def _pass_on(path: Path) -> None:

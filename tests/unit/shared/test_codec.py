@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from shared import codec, packing
 from shared.errors import ProtocolError
-from shared.messages import Contributed, Ended, Heading, PreflightRequest
+from shared.messages import Contributed, ContributeRequest, Ended, Heading, PreflightRequest
 from shared.packing import Packed
 from shared.secagg.keys import SigningKey
 from shared.secagg.transcript import statement
@@ -50,60 +50,88 @@ def test_a_request_has_no_signature() -> None:
     assert b"" == codec.from_records(codec.to_records(packing.pack(PreflightRequest(WHERE))))[1]
 
 
-def test_a_message_is_one_text_and_one_block_whatever_the_number_of_its_arrays() -> None:
-    """Every array of Flower's would be objects of its own, each a request."""
-    records = codec.to_records(packing.pack(SAMPLES["contribute"]))
+SMALL = 256 * 1024
+"""Bytes of the largest block that travels beside the text."""
+LARGE = SMALL + 8
+
+
+def large() -> dict[str, Any]:
+    """The same state for two sites, one number too large to stand beside the text."""
+    state = {"weights": np.zeros(LARGE // 8)}
+    return {site: ContributeRequest(WHERE, 5, 2, state) for site in "ab"}
+
+
+def test_a_message_is_one_record_while_its_arrays_are_small() -> None:
+    """Every object of Flower's is a request of its own, and an array would be three."""
+    assert ["consilium"] == list(codec.to_records(packing.pack(SAMPLES["contribute"])))
+    assert ["consilium"] == list(codec.to_records(packing.pack(PreflightRequest(WHERE))))
+    assert ["consilium"] == list(codec.to_records(Packed(b"", bytes(SMALL))))
+
+
+def test_large_arrays_are_one_array_of_flowers_whatever_their_number() -> None:
+    records = codec.to_records(packing.pack(large()["a"]))
     assert ["consilium", "block"] == list(records)
     assert 1 == len(records.array_records["block"])
+    assert b"" == records.config_records["consilium"]["block"]
 
 
-def test_a_message_without_arrays_has_no_block() -> None:
-    assert ["consilium"] == list(codec.to_records(packing.pack(PreflightRequest(WHERE))))
+@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, LARGE])
+def test_a_block_of_any_size_arrives(size: int) -> None:
+    arrived, _ = codec.from_records(over_flower(codec.to_records(Packed(b"{}", bytes(size)))))
+    assert bytes(size) == bytes(arrived.block)
 
 
-def test_a_block_of_bytes_is_handed_to_flower_without_a_copy() -> None:
-    packed = packing.pack_all({"a": SAMPLES["contribute"]})["a"]
-    assert packed.block is codec.to_records(packed).array_records["block"]["block"].data
+def test_a_large_block_of_bytes_is_handed_to_flower_without_a_copy() -> None:
+    packed = packing.pack_all(large())
+    assert packed["a"].block is codec.to_records(packed["b"]).array_records["block"]["block"].data
 
 
-def array(data: bytes = bytes(16), **changes: Any) -> Array:
+def array(data: bytes = bytes(LARGE), **changes: Any) -> Array:
     return Array(**{"dtype": "uint8", "shape": (len(data),), "stype": "consilium", "data": data, **changes})
 
 
+def said(**changes: Any) -> dict[str, Any]:
+    return {"text": WORDS.text, "block": b"", "signature": b"", **changes}
+
+
 def records(config: Any = None, **others: Any) -> RecordDict:
-    said = {"text": WORDS.text, "signature": b""} if config is None else config
-    return RecordDict({"consilium": ConfigRecord(said), **others})
+    return RecordDict({"consilium": ConfigRecord(said() if config is None else config), **others})
 
 
 OTHERS = {
     "no records": RecordDict(),
-    "another name": RecordDict({"other": ConfigRecord({"text": b"", "signature": b""})}),
+    "another name": RecordDict({"other": ConfigRecord(said())}),
     "numbers under the name": RecordDict({"consilium": MetricRecord({"text": 1})}),
     "arrays under the name": RecordDict({"consilium": ArrayRecord({"block": array()})}),
-    "no text": records({"signature": b""}),
-    "no signature": records({"text": b"{}"}),
-    "one more entry": records({"text": b"{}", "signature": b"", "more": b""}),
-    "a text that is no bytes": records({"text": "{}", "signature": b""}),
-    "a signature that is no bytes": records({"text": b"{}", "signature": "00"}),
-    "a list of texts": records({"text": [b"{}"], "signature": b""}),
-    "a number for a text": records({"text": 1, "signature": b""}),
+    "no text": records({"block": b"", "signature": b""}),
+    "no block": records({"text": b"{}", "signature": b""}),
+    "no signature": records({"text": b"{}", "block": b""}),
+    "one more entry": records(said(more=b"")),
+    "a text that is no bytes": records(said(text="{}")),
+    "a block that is no bytes": records(said(block="")),
+    "a signature that is no bytes": records(said(signature="00")),
+    "a list of texts": records(said(text=[b"{}"])),
+    "a number for a text": records(said(text=1)),
+    "a large block beside the text": records(said(block=bytes(SMALL + 1))),
+    "two blocks": records(said(block=bytes(8)), block=ArrayRecord({"block": array()})),
     "one more record of settings": records(more=ConfigRecord()),
     "one more record of numbers": records(more=MetricRecord()),
     "one more record of arrays": records(more=ArrayRecord({"block": array()})),
     "a block and one more record of arrays": records(
         block=ArrayRecord({"block": array()}), more=ArrayRecord({"block": array()})
     ),
-    "settings for the block": records(block=ConfigRecord({"block": bytes(16)})),
+    "settings for the block": records(block=ConfigRecord({"block": bytes(LARGE)})),
     "numbers for the block": records(block=MetricRecord({"block": 1})),
     "no array in the block": records(block=ArrayRecord()),
     "two arrays in the block": records(block=ArrayRecord({"block": array(), "more": array()})),
     "another array in the block": records(block=ArrayRecord({"more": array()})),
-    "an empty block": records(block=ArrayRecord({"block": array(b"")})),
-    "an array of NumPy's file format": records(block=ArrayRecord({"block": Array(np.zeros(16, dtype=np.uint8))})),
+    "an empty block as an array": records(block=ArrayRecord({"block": array(b"")})),
+    "a small block as an array": records(block=ArrayRecord({"block": array(bytes(SMALL))})),
+    "an array of NumPy's file format": records(block=ArrayRecord({"block": Array(np.zeros(LARGE, dtype=np.uint8))})),
     "another format": records(block=ArrayRecord({"block": array(stype="numpy.ndarray")})),
     "another type": records(block=ArrayRecord({"block": array(dtype="uint16")})),
-    "a longer shape": records(block=ArrayRecord({"block": array(shape=(17,))})),
-    "two sides": records(block=ArrayRecord({"block": array(shape=(4, 4))})),
+    "a longer shape": records(block=ArrayRecord({"block": array(shape=(LARGE + 1,))})),
+    "two sides": records(block=ArrayRecord({"block": array(shape=(LARGE // 4, 4))})),
 }
 
 
