@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("consilium.node")
 
-_EAGER_S, _PATIENT_S = 0.1, 1.0
-"""Between two questions to the server: while a study is at work, and otherwise."""
+_EAGER_S, _CALM_S, _PATIENT_S = 0.1, 0.5, 1.0
+"""Between two questions to the server: at least; at most while a study is at work; and otherwise."""
 _AT_WORK_S = 60.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 15.0
 
@@ -93,7 +93,7 @@ class Node:
             self.stands("")
             retry = _FIRST_RETRY_S
             if message is None:
-                self.stopped.wait(_EAGER_S if self.clock() - at_work < _AT_WORK_S else _PATIENT_S)
+                self.stopped.wait(pause_s(self.clock() - at_work))
                 continue
             started = self.clock()
             # A reply whose header came and whose parts did not is waited for in vain: it is asked for anew then.
@@ -140,6 +140,19 @@ class Node:
             log.warning("a reply could not be sent: %s", self.explain(error))
             return False
         return True
+
+
+def pause_s(waited_s: float) -> float:
+    """Return how long to wait before the server is asked again.
+
+    A quarter of what was waited already: no answer is late by more than that, and the server, which works off one
+    request after the other, is not kept from its work by questions whether it is done.
+
+    waited_s: since the last message was answered.
+    """
+    if waited_s > _AT_WORK_S:
+        return _PATIENT_S
+    return min(max(_EAGER_S, waited_s / 4), _CALM_S)
 
 
 def status_of(error: Exception) -> int:

@@ -12,6 +12,7 @@ can read it.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ def write(folder: Path, kept: Kept) -> None:
         files.make_folder(folder, files.FOLDER_MODE)
         files.replace(folder / FILE, fill, files.SECRET_MODE)
     except OSError as error:
-        raise Refusal("disk", f"the hospital's node cannot write its state: {error.strerror}") from None
+        raise Refusal("disk", f"the hospital's node cannot write its state: {_why(error)}") from None
 
 
 def read(folder: Path) -> Kept:
@@ -83,7 +84,7 @@ def read(folder: Path) -> Kept:
     except FileNotFoundError:
         return Kept()
     except OSError as error:
-        raise Refusal("disk", f"the hospital's node cannot read its state: {error.strerror}") from None
+        raise Refusal("disk", f"the hospital's node cannot read its state: {_why(error)}") from None
     digest = content[len(_MAGIC) : _HEAD_BYTES - _LENGTH_BYTES]
     text_end = _HEAD_BYTES + int.from_bytes(content[_HEAD_BYTES - _LENGTH_BYTES : _HEAD_BYTES], "big")
     packed = Packed(content[_HEAD_BYTES:text_end], memoryview(content)[text_end:])
@@ -94,6 +95,11 @@ def read(folder: Path) -> Kept:
     except ProtocolError:
         raise _damaged() from None
     return kept
+
+
+def _why(error: OSError) -> str:
+    # The system's words for the number: what else an error says may be a path, or what a library put there.
+    return os.strerror(error.errno) if error.errno else "no reason is given"
 
 
 def _damaged() -> Refusal:

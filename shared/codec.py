@@ -24,6 +24,9 @@ _RECORD, _BLOCK = "consilium", "block"
 _TEXT, _SIGNATURE = "text", "signature"
 _STYPE = "consilium"
 _SIGNATURE_BYTES = 64
+_SMALL_BYTES = 256 * 1024
+"""A block up to this size travels beside the text. A larger one is an array of Flower's, which is sent in parts, once
+to all sites together; it costs three requests more to send and three to fetch, and requests are what takes time."""
 
 
 def to_records(packed: Packed, signature: bytes = b"") -> RecordDict:
@@ -33,8 +36,10 @@ def to_records(packed: Packed, signature: bytes = b"") -> RecordDict:
     """
     from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-    records = RecordDict({_RECORD: ConfigRecord({_TEXT: packed.text, _SIGNATURE: signature})})
-    if len(packed.block):
+    small = len(packed.block) <= _SMALL_BYTES
+    beside = bytes(packed.block) if small else b""
+    records = RecordDict({_RECORD: ConfigRecord({_TEXT: packed.text, _BLOCK: beside, _SIGNATURE: signature})})
+    if not small:
         block = Array(dtype="uint8", shape=(len(packed.block),), stype=_STYPE, data=bytes(packed.block))
         records[_BLOCK] = ArrayRecord({_BLOCK: block})
     return records
@@ -55,18 +60,21 @@ def from_records(records: RecordDict) -> tuple[Packed, bytes]:
 def _read(records: RecordDict) -> tuple[Packed, bytes]:
     config: dict[str, Any] = dict(records.config_records[_RECORD])
     blocks = dict(records.array_records)
-    if set(config) != {_TEXT, _SIGNATURE} or {*records} != {_RECORD, *blocks} or not {*blocks} <= {_BLOCK}:
+    if set(config) != {_TEXT, _BLOCK, _SIGNATURE} or {*records} != {_RECORD, *blocks} or not {*blocks} <= {_BLOCK}:
         raise ValueError("other records")
-    text, signature, data = config[_TEXT], config[_SIGNATURE], b""
-    if not isinstance(text, bytes) or not isinstance(signature, bytes):
+    text, beside, signature = (config[name] for name in (_TEXT, _BLOCK, _SIGNATURE))
+    if not all(isinstance(each, bytes) for each in (text, beside, signature)):
         raise TypeError("not bytes")
-    if blocks:
-        arrays = dict(blocks[_BLOCK])
-        block = arrays[_BLOCK]
-        data = block.data
-        said = (block.stype, block.dtype, tuple(block.shape))
-        if len(arrays) != 1 or not data or said != (_STYPE, "uint8", (len(data),)):
-            raise ValueError("other arrays")
+    if not blocks:
+        if len(beside) > _SMALL_BYTES:
+            raise ValueError("too large to stand beside the text")
+        return Packed(text, beside), signature
+    arrays = dict(blocks[_BLOCK])
+    block = arrays[_BLOCK]
+    data = block.data
+    said = (block.stype, block.dtype, tuple(block.shape))
+    if beside or len(arrays) != 1 or len(data) <= _SMALL_BYTES or said != (_STYPE, "uint8", (len(data),)):
+        raise ValueError("other arrays")
     return Packed(text, data), signature
 
 

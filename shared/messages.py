@@ -289,9 +289,7 @@ class Refused:
     hint: str
 
 
-Request = (
-    PreflightRequest | JoinRequest | KeysRequest | SharesRequest | ContributeRequest | RevealRequest | EndRequest
-)
+Request = PreflightRequest | JoinRequest | KeysRequest | SharesRequest | ContributeRequest | RevealRequest | EndRequest
 Reply = Ready | Joined | Keys | Shares | Contributed | Revealed | Ended | Refused
 
 

@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from client import identity, settings
 from client.connection import Fleet
 from client.deployment import address_of
@@ -32,7 +34,9 @@ from shared.enrolment import to_text
 from shared.messages import Heading, Refused
 from shared.provenance import PACKAGES, ROOT
 from shared.secagg.keys import SigningKey
-from tests.e2e.consortium import Consortium, until
+from tests.e2e import commands, consortium
+from tests.e2e.commands import until
+from tests.e2e.consortium import Consortium
 
 WAIT_S = 10.0
 
@@ -318,17 +322,26 @@ def installation(root: Path, changes: Mapping[str, Iterable[tuple[str, str]]]) -
             text = text.replace(old, new)
         path.write_text(text, encoding="utf-8")
     venv.create(root / "environment", symlinks=True, with_pip=False)
-    commands = root / "environment" / "bin"
+    made = root / "environment" / "bin"
     # The libraries of this environment; ours come first, from the copy.
-    own = Path(subprocess.check_output([commands / "python", "-c", _WHERE], text=True).strip())
+    own = Path(subprocess.check_output([made / "python", "-c", _WHERE], text=True).strip())
     inherited = [path for path in sys.path if path.endswith("site-packages")]
     (own / "changed.pth").write_text("\n".join([str(source), *inherited]) + "\n", encoding="utf-8")
     for path in Path(sys.executable).parent.iterdir():
         if path.name.startswith(("consilium-", "flower-", "flwr")):
             _, _, rest = path.read_text(encoding="utf-8").partition("\n")
-            (commands / path.name).write_text(f"#!{commands / 'python'}\n{rest}", encoding="utf-8")
-            (commands / path.name).chmod(0o755)
-    return commands
+            (made / path.name).write_text(f"#!{made / 'python'}\n{rest}", encoding="utf-8")
+            (made / path.name).chmod(0o755)
+    return made
+
+
+@contextlib.contextmanager
+def using(installed: Path) -> Iterator[None]:
+    """Let commands be those of another installation for a while. installed: the folder of its commands."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (commands, consortium):
+            patched.setattr(module, "BIN", installed)
+        yield
 
 
 _WHERE = "import sysconfig; print(sysconfig.get_path('purelib'))"

@@ -8,8 +8,9 @@ import pytest
 
 from shared.messages import Heading
 from tests.e2e import hostile
+from tests.e2e.commands import until
 from tests.e2e.conftest import Template
-from tests.e2e.consortium import Consortium, until
+from tests.e2e.consortium import Consortium
 from tests.e2e.hostile import Forger, Question
 
 pytestmark = pytest.mark.e2e

@@ -20,9 +20,10 @@ from client.connection import Address, Fleet
 from client.reach import reach
 from server import authority
 from server.gateway_http import PATHS
-from tests.e2e import consortium, hostile
+from tests.e2e import hostile
+from tests.e2e.commands import command, until
 from tests.e2e.conftest import Template
-from tests.e2e.consortium import Consortium, command, until
+from tests.e2e.consortium import Consortium
 from tests.e2e.hostile import Door, gateway_said, reached_superlink
 from tests.e2e.studies import write_study
 from tests.integration.gateway import client_certificate
@@ -359,8 +360,7 @@ def test_an_approval_that_was_withdrawn(running: Consortium, second: Study) -> N
 def installed(running: Consortium, name: str, commands: Path) -> Iterator[None]:
     """Let a hospital work with another installation for a while."""
     running.stop(name)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(consortium, "BIN", commands)
+    with hostile.using(commands):
         running.start_hospital(name)
         try:
             yield

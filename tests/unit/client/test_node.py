@@ -15,7 +15,7 @@ import pytest
 
 from client import identity, store
 from client.deployment import Upkeep, address_of
-from client.node import Node, _alone, check_known
+from client.node import Node, _alone, check_known, pause_s
 from client.standing import Standing, last_words, read
 from shared.errors import DeploymentError, EnrolmentError
 from tests.unit.client.desks import asked, contribute, hospital, opened, state_of
@@ -80,6 +80,13 @@ def test_a_server_that_is_away_is_asked_ever_less_often() -> None:
     away = [httpx.ConnectError("") for _ in range(7)]
 
     assert [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0] == served(*away).stop.waits
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "expected"), [(0.0, 0.1), (0.4, 0.1), (1.0, 0.25), (2.0, 0.5), (59.0, 0.5), (61.0, 1.0)]
+)
+def test_a_node_waits_another_quarter_of_what_it_has_waited_for_a_message(waited_s: float, expected: float) -> None:
+    assert expected == pause_s(waited_s)
 
 
 def test_a_node_that_lost_an_answer_comes_online_anew() -> None:
