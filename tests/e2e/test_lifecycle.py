@@ -143,7 +143,7 @@ def test_a_record_verifies_and_names_a_line_that_was_changed(first: First, side:
     record.write_text("".join(lines), encoding="utf-8")
     found = command(side, "audit", tmp_path, "verify", check=False)
     assert 2 == found.returncode
-    assert "line 5" in found.stderr
+    assert "Line 5 was changed" in found.stderr
 
 
 def test_a_second_run_of_a_study_is_refused_while_one_goes_on_and_stop_ends_it(

@@ -321,7 +321,7 @@ def second(running: Consortium, template: Template, tmp_path_factory: pytest.Tem
 
 def refusals(running: Consortium, name: str) -> list[str]:
     """Return the codes of what a hospital refused, from its own record, the last one last."""
-    return [str(line["code"]) for line in running.record(running.hospital(name)) if "code" in line]
+    return [str(line["code"]) for line in running.record(running.hospital(name)) if line.get("said") == "Refused"]
 
 
 def test_a_hospital_that_did_not_approve(running: Consortium, second: Study) -> None:

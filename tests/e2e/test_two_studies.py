@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.commands import simulate, weights_of
+from tests.e2e.commands import command, simulate, weights_of
 from tests.e2e.conftest import NAMES, RUNS, Template
 from tests.e2e.consortium import Consortium
 from tests.e2e.studies import write_study
@@ -45,7 +45,7 @@ def test_a_hospital_enrolled_during_a_run_takes_part_once_every_hospital_has_app
     unknown = running.begin(template.study)
     running.wait_exchanges(unknown, 1)
     left_out = running.status(unknown).left_out
-    running.wait_finished(unknown)
+    command("consilium-server", "stop", running.server, unknown)
 
     running.approve(template.study, NAMES)
     after = running.begin(template.study)
