@@ -18,7 +18,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-e2e test-all check format bench lock clean
+.PHONY: help install demo test test-slow test-e2e test-ray test-all check format bench lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test-slow  set up, then the slow tests: whole studies, killed and resumed runs"
 	@echo "make test-e2e   set up, then the tests of real processes: an aggregator and hospitals on this machine"
 	@echo "make test-all   all three"
+	@echo "make test-ray   the same study on Flower's simulation engine and on ours (installs Ray)"
 	@echo "make check      ruff, ruff format, mypy --strict"
 	@echo "make format     let ruff mend the layout and what it can"
 	@echo "make bench      side by side with Flower's own simulation (installs Ray; some minutes)"
@@ -65,6 +66,9 @@ test-slow: $(INSTALLED)
 
 test-e2e: $(INSTALLED)
 	@$(BIN)/python -m pytest -m e2e
+
+test-ray: $(BENCH_INSTALLED)
+	@$(BIN)/python -m pytest tests/integration/test_parity.py tests/unit/simulations/test_ray.py
 
 test-all: $(INSTALLED)
 	@$(BIN)/python -m pytest
