@@ -335,7 +335,8 @@ def test_the_record_in_words(tmp_path: Path) -> None:
 def test_no_patient_is_in_an_error(north: Path, command: str, table: str) -> None:
     (north / "table.csv").write_text(table)
     arguments = approve(north, "--yes") if command == "approve" else ("check", north, north.parent / "small.toml")
-    said = refused(*arguments)
+    # The folder's own name has digits too.
+    said = refused(*arguments).replace(str(north.parent), "")
 
     assert not {word for word in ("Jane", "John", "41", "52") if word in said}
     assert "approvals" not in files_in(north)

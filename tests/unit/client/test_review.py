@@ -98,7 +98,9 @@ def test_no_patient_is_in_what_is_said_about_bad_data(folder: Path, table: str) 
 
     with pytest.raises((DataError, SettingsError)) as raised:
         review(folder, folder / "small.toml", "north", None)
-    assert not {word for word in ("Jane", "John", "41", "52") if word in str(raised.value)}
+    # The folder's own name has digits too.
+    said = str(raised.value).replace(str(folder), "")
+    assert not {word for word in ("Jane", "John", "41", "52") if word in said}
 
 
 def test_changes_since_the_last_approval_are_counts_and_members(folder: Path) -> None:
