@@ -295,11 +295,10 @@ def audit(
     Example: consilium-client audit charite verify
     """
     from client import record
+    from shared import audit as audit_record
 
     if action is _AuditAction.VERIFY:
-        verdict = record.verify(folder)
-        print(f"intact: {verdict.why}")
-        print(f"digest of the last line  {verdict.digest}")
+        print(audit_record.verify(folder))
         return
     for line in record.in_words(record.lines(folder), lines):
         print(line)

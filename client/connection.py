@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,10 +126,11 @@ class Fleet:
                 )
 
     def receive(self) -> Message | None:
-        """Return the next message for this node, with its content; None if there is none.
+        """Return the next message for this node, with its content; None if there is none, or its run is over by now.
 
         Raises: httpx.HTTPError; ConnectionError if its parts cannot be fetched.
         """
+        import httpx
         from flwr.common.serde import message_from_proto
         from flwr.proto.fleet_pb2 import PullMessagesRequest
         from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
@@ -148,14 +150,19 @@ class Fleet:
         header = message_from_proto(response.messages_list[0]).metadata
         objects = [tree.object_id for tree in iterate_object_tree(response.message_object_trees[0])]
         pull = make_pull_object_fn_protobuf(self._client.PullObject, self._node, header.run_id)
-        try:
-            contents = pull_objects(objects, pull, initial_backoff=_FIRST_BACKOFF_S, backoff_cap=_LONGEST_BACKOFF_S)
-        except ObjectPullError:
-            raise ConnectionError("a message's parts could not be fetched") from None
         confirm = make_confirm_message_received_fn_protobuf(
             self._client.ConfirmMessageReceived, self._node, header.run_id
         )
-        confirm(header.message_id)
+        try:
+            contents = pull_objects(objects, pull, initial_backoff=_FIRST_BACKOFF_S, backoff_cap=_LONGEST_BACKOFF_S)
+            confirm(header.message_id)
+        except ObjectPullError:
+            raise ConnectionError("a message's parts could not be fetched") from None
+        except httpx.HTTPStatusError as error:
+            # So SuperLink says that a run was stopped between the header and its parts.
+            if error.response.status_code == HTTPStatus.FORBIDDEN:
+                return None
+            raise
         message: Any = inflate_object_from_contents(header.message_id, contents)
         message.metadata.__dict__["_message_id"] = header.message_id
         return message  # type: ignore[no-any-return]  # an inflated message

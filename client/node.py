@@ -130,8 +130,9 @@ class Node:
 
     def _send(self, reply: Message, started: float) -> bool:
         """Send a reply, and return whether it arrived whole; one that the server does not want any more is dropped."""
+        worked = self.clock() - started
         try:
-            self.fleet.send(reply, self.clock() - started)
+            self.fleet.send(reply, worked)
         except Exception as error:
             check_known(error)
             if status_of(error) in _CLIENT_ERRORS:
@@ -139,6 +140,7 @@ class Node:
                 return True
             log.warning("a reply could not be sent: %s", self.explain(error))
             return False
+        log.info("answered worked_s=%.3f sent_s=%.3f", worked, self.clock() - started - worked)
         return True
 
 

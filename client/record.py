@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from shared import audit, chain
-from shared.chain_faults import Verdict
-from shared.errors import AuditError
 from shared.reasons import code_meaning
 
 _ASKED = {
@@ -39,17 +37,6 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / audit.FILE
     return list(chain.read(path)) if path.exists() else []
-
-
-def verify(folder: Path) -> Verdict:
-    """Return the verdict over a whole record.
-
-    Raises: AuditError naming the first line at fault, or if there is no record.
-    """
-    verdict = chain.verify(folder / audit.FILE)
-    if not verdict.intact:
-        raise AuditError(f"{folder / audit.FILE}: {verdict.fault}. {verdict.why}")
-    return verdict
 
 
 def last(found: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:

@@ -7,7 +7,6 @@ sum that is still masked is not in it (``server/journal.py``).
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import tokenize
 import zipfile
@@ -21,7 +20,7 @@ import numpy as np
 from server.outcome import RoundRecord
 from server.training import Progress
 from shared import files
-from shared.errors import CheckpointError
+from shared.errors import CheckpointError, NotWritten
 
 FILE = "last.npz"
 _FORMAT = 2
@@ -34,16 +33,13 @@ _DAMAGED = (
 )
 """What reading another file than a checkpoint, or a damaged one, raises."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-
 
 def write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None:
     """Replace the checkpoint in ``folder``.
 
     identity: what a run must be, to go on from here: JSON values.
 
-    Raises: CheckpointError if it cannot be written; the checkpoint before is untouched then.
+    Raises: NotWritten; the checkpoint before is untouched then.
     """
     history = [dataclasses.asdict(record) for record in progress.history]
     meta = {
@@ -58,17 +54,7 @@ def write(folder: Path, identity: Mapping[str, Any], progress: Progress) -> None
     try:
         files.replace(folder / FILE, lambda file: np.savez(file, allow_pickle=False, **arrays))
     except OSError as error:
-        raise CheckpointError(
-            f"{folder / FILE}: the checkpoint of exchange {len(progress.history)} cannot be written: {error.strerror}."
-            f" The one before is untouched. {remedy(error)}, then go on with --resume."
-        ) from None
-
-
-def remedy(error: OSError) -> str:
-    """Return what a person can do about a file that could not be written: the beginning of a sentence."""
-    if error.errno in _FULL:
-        return "Make room"
-    return "Make the folder writable" if error.errno in _FORBIDDEN else "Mend that"
+        raise NotWritten(folder / FILE, error) from None
 
 
 def read(folder: Path, identity: Mapping[str, Any]) -> Progress | None:

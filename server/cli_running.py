@@ -186,4 +186,7 @@ def audit(
     """
     from shared import audit as record
 
-    record.command(folder, what)
+    if what == "verify":
+        print(record.verify(folder))
+    else:
+        record.show(folder)

@@ -8,6 +8,7 @@ checkpoint, as often as it takes: only the coordinator gives a run up.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -30,7 +31,7 @@ from server.strategies import server_optimizer
 from server.training import LOST_BY_SUBTRACTION, Observers, Progress, run_study
 from server.transport import Transport
 from shared import audit, files
-from shared.errors import CheckpointError, ConsiliumError, RunAbandoned, SecretsLost
+from shared.errors import CheckpointError, ConsiliumError, NotWritten, RunAbandoned, SecretsLost
 from shared.messages import Counts, Ended
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
@@ -118,6 +119,12 @@ def serve(folder: Path, aggregator: Aggregator) -> None:
         run = _Run(job, aggregator, plan_of(job.study, server_optimizer(job.study)), identity)
         try:
             _serve(run)
+        except NotWritten as error:
+            log.warning("%s", error)
+            # The keeper starts this process again, later and later. The status may lie on the same full disk.
+            with contextlib.suppress(NotWritten):
+                run.say("waiting", f"{error} The run then goes on by itself.")
+            raise
         except ConsiliumError as error:
             log.exception("failed")
             run.say("failed", str(error), exit_code=error.exit_code)
@@ -228,7 +235,10 @@ def _cohort(run: _Run) -> Cohort:
             wait_s = min(2 * wait_s, _APPROVAL_WAIT_S)
     left_out = {name: cohort.left_out.get(name, "offline") for name in enrolled if name not in cohort.sites}
     kept = _Kept(dict(cohort.sites), left_out, dict(cohort.counts))
-    files.replace_bytes(path, TypeAdapter(_Kept).dump_json(kept, indent=1))
+    try:
+        files.replace_bytes(path, TypeAdapter(_Kept).dump_json(kept, indent=1))
+    except OSError as error:
+        raise NotWritten(path, error) from None
     run.record(
         "begun", sites={name: key.hex() for name, key in kept.sites.items()}, left_out=left_out, code=aggregator.code
     )

@@ -31,11 +31,14 @@ from server.gateway_http import Refused
 from server.gateway_limits import Limits
 from server.gateway_sites import UNREADABLE, Sites
 from server.gateway_tls import ServerContexts, upstream_context
+from shared import files
 from shared.enrolment import split_address
 from shared.errors import ConsiliumError, DeploymentError
 
 logger = logging.getLogger("consilium.gateway")
 
+LISTENING = Path("processes") / "gateway.listening"
+"""File in the coordinator's folder that is there once the gateway listens: its address."""
 _ACCEPT_S = 0.2
 _FINISH_S = 5.0
 
@@ -187,13 +190,21 @@ def main(arguments: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    listening = given.folder / LISTENING
+    listening.unlink(missing_ok=True)
+
+    def ready(bound: int) -> None:
+        files.make_folder(listening.parent, files.FOLDER_MODE)
+        files.replace_text(listening, f"{host}:{bound}\n")
+        print(f"gateway ready: {host}:{bound}", flush=True)
+
     try:
         host, port = given.host, given.port
         if host is None or port is None:
             default_host, default_port = address_of(given.folder)
             host, port = host or default_host, default_port if port is None else port
         settings = Settings(host, port, given.folder, given.upstream_port)
-        serve(settings, stop, lambda bound: print(f"gateway ready: {host}:{bound}", flush=True))
+        serve(settings, stop, ready)
     except ConsiliumError as error:
         with contextlib.suppress(OSError):
             print(error, file=sys.stderr)

@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from server.outcome import RoundRecord
 from shared import files
-from shared.errors import DeploymentError
+from shared.errors import DeploymentError, NotWritten
 from shared.study import Study, load_study
 
 RUNS = "runs"
@@ -148,9 +148,12 @@ def read_status(job: Job) -> Status:
 
 
 def write_status(job: Job, status: Status, now: datetime) -> None:
-    """Replace a run's status. Raises: OSError."""
+    """Replace a run's status. Raises: NotWritten."""
     status = dataclasses.replace(status, updated_at=_time(now))
-    files.replace_bytes(job.folder / STATUS, TypeAdapter(Status).dump_json(status, indent=1))
+    try:
+        files.replace_bytes(job.folder / STATUS, TypeAdapter(Status).dump_json(status, indent=1))
+    except OSError as error:
+        raise NotWritten(job.folder / STATUS, error) from None
 
 
 def changed(

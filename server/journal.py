@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 
 from server.secagg_state import MaskedTotal, Ready, Secured, Session
 from shared import files
-from shared.errors import CheckpointError
+from shared.errors import CheckpointError, NotWritten
 from shared.messages import Keys, Receipt
 
 FILE = "round.npz"
@@ -45,7 +45,7 @@ class _Entry:
 def write(folder: Path, secured: Secured) -> None:
     """Replace the journal in ``folder``.
 
-    Raises: CheckpointError if it cannot be written; the one before is untouched then.
+    Raises: NotWritten; the one before is untouched then.
     """
     total = secured.total
     entry = _Entry(
@@ -61,7 +61,7 @@ def write(folder: Path, secured: Secured) -> None:
     try:
         files.replace(folder / FILE, lambda file: np.savez(file, allow_pickle=False, **{_ENTRY: text, _WORDS: words}))
     except OSError as error:
-        raise CheckpointError(f"{folder / FILE}: the journal cannot be written: {error.strerror}.") from None
+        raise NotWritten(folder / FILE, error) from None
 
 
 def read(folder: Path) -> Secured | None:

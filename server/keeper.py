@@ -34,6 +34,8 @@ _PRUNE_S = 60.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 60.0
 _STARTING_S = 30.0
 """How long Flower's run may be there without a process of ours that has taken it."""
+_ENDING_S = 20.0
+"""How long a process may take to end once its run is finished."""
 _QUICK_S = 20.0
 """A process that ended sooner than this after its start delays the next one."""
 
@@ -46,6 +48,7 @@ class _Tries:
     started: float = float("-inf")
     delay_s: float = _FIRST_DELAY_S
     due: float = float("-inf")
+    ending: float = float("inf")
 
 
 @dataclass(eq=False)
@@ -112,6 +115,8 @@ class Keeper:
         self._ask = now + _ASK_S
         there = control.runs()
         for name in set(self._tries) - names:
+            if self._ending(name, now):
+                continue
             flower = there.get(self._tries.pop(name).flower)
             if flower and not flower.over:
                 control.stop(flower.id)
@@ -128,6 +133,13 @@ class Keeper:
                 with contextlib.suppress(DeploymentError):
                     control.stop(flower.id)
             self._start(control, job, tries, now)
+
+    def _ending(self, name: str, now: float) -> bool:
+        """Whether the process of a run that came to its end is still given time to end by itself."""
+        tries, run = self._tries[name], self.folder / jobs.RUNS / name
+        tries.ending = min(tries.ending, now)
+        finished = run.exists() and jobs.read_status(jobs.read(run)).state == "finished"
+        return finished and running(run) and now - tries.ending < _ENDING_S
 
     def _at_work(self, job: Job, tries: _Tries, now: float) -> bool:
         """Whether a process does the run, or may still be starting."""

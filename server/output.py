@@ -16,12 +16,13 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.checkpoint import check_identity, remedy
-from shared.errors import CheckpointError, OutputError
+from server.checkpoint import check_identity
+from shared import files
+from shared.errors import CheckpointError, NotWritten, OutputError
 from shared.study import Study
 
 if TYPE_CHECKING:
@@ -142,33 +143,21 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def replace_text(path: Path, text: str, advice: str | None = None) -> None:
-    """Write a text file in one step.
-
-    advice: what to do when it cannot be written; otherwise how a run goes on.
-
-    Raises: OutputError if it cannot be written; what was there before stays.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        advice = advice or f"{remedy(error)}, then go on with --resume."
-        raise OutputError(f"{path}: cannot be written: {error.strerror}. {advice}") from None
-
-
 def write(outcome: Outcome, folder: Path) -> None:
-    """Write what a finished run leaves: model, report and, last, the numbers."""
+    """Write what a finished run leaves: model, report and, last, the numbers.
+
+    Raises: NotWritten.
+    """
     from server.outcome import metrics_of
     from server.report import model_card, write_report
     from shared.bundle import write_bundle
 
     write_bundle(folder / MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome))
     write_report(outcome, folder / REPORT)
-    replace_text(folder / METRICS, json.dumps(metrics_of(outcome), indent=2, allow_nan=False) + "\n")
+    try:
+        files.replace_json(folder / METRICS, metrics_of(outcome))
+    except OSError as error:
+        raise NotWritten(folder / METRICS, error) from None
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from server import charts, facts, tables
 from server.model_card import card_sections, model_card
 from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
-from shared.errors import OutputError
+from shared import files
+from shared.errors import NotWritten
 from shared.pages import environment
 from shared.wording import METRIC_WORDS, plural, value_text
 
@@ -28,18 +29,13 @@ def write_report(outcome: Outcome, path: Path) -> None:
 
     path: of the HTML file; its folder exists.
 
-    Raises: OutputError if it cannot be written.
+    Raises: NotWritten.
     """
     text = render(outcome)
-    unfinished = path.with_name(f".{path.name}.new")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        files.replace_text(path, text)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: the report cannot be written: {error.strerror}. Free some space or choose another --output."
-        ) from None
+        raise NotWritten(path, error) from None
 
 
 def render(outcome: Outcome) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from server import enrolment, superlink
+from server.gateway import LISTENING
 from server.keeper import Keeper
 from shared import files
 from shared.errors import DeploymentError
@@ -36,6 +37,7 @@ def start(folder: Path, tell: Callable[[str], None], superlink_port: int = 0, wi
     os.environ.update({key: value for key, value in superlink.environment(folder).items() if key.startswith("FLWR_")})
     with Supervisor(folder / PROCESSES) as supervisor, contextlib.ExitStack() as running:
         port = superlink_port or _port(folder / PROCESSES / _PORT)
+        (folder / LISTENING).unlink(missing_ok=True)
         for program in (*superlink.programs(folder, port), *([gateway(folder, port)] if with_gateway else [])):
             supervisor.start(program)
         # Closed before SuperLink is stopped, which waits for open connections.
@@ -67,6 +69,7 @@ def gateway(folder: Path, port: int) -> Program:
         (sys.executable, "-P", "-m", "server.gateway", str(folder), "--upstream-port", str(port)),
         folder / PROCESSES / "gateway.log",
         superlink.environment(folder),
+        ready=(folder / LISTENING).exists,
         min_delay_s=0.5,
         max_delay_s=15.0,
         folder=folder / "flower",

@@ -45,7 +45,7 @@ clientapp = "client.none:app"
 run = ""
 """
 
-_QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
+_QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}
 _CONTROL_TIMEOUT_S = 10.0
 
 
@@ -78,7 +78,7 @@ def programs(folder: Path, port: int) -> tuple[Program, Program]:
     superlink = Program(
         "superlink",
         (
-            *(_script("flower-superlink"), "--host", "127.0.0.1", "--port", str(port)),
+            *(sys.executable, "-P", "-m", "server.superlink", "--host", "127.0.0.1", "--port", str(port)),
             *("--ssl-ca-certfile", authority, "--ssl-certfile", str(certificates / "loopback.crt")),
             *("--ssl-keyfile", str(folder / "secrets" / "loopback.key"), "--enable-supernode-auth"),
             *("--isolation", "process", *secret, "--disable-runtime-dependency-installation"),
@@ -224,3 +224,28 @@ def bundle() -> bytes:
 
     content, _ = build_fab_from_files({"pyproject.toml": _BUNDLE})
     return content
+
+
+def wait_longer() -> None:
+    """Let SuperLink's requests wait a minute for each other at its database, where Flower gives them five seconds.
+
+    Where hundreds of megabytes go through a slow disk, that is too short: SuperExec then ends on the first request that
+    fails, and takes its runs along (measured; they begin anew, from their last round).
+    """
+    from flwr.supercore import constant
+
+    pragmas = {**dict(constant.SQLITE_PRAGMAS), "busy_timeout": "60000"}
+    constant.SQLITE_PRAGMAS = tuple(pragmas.items())  # type: ignore[assignment]  # as many pairs as before
+
+
+def main() -> None:
+    """Run SuperLink in this process; the arguments are its own."""
+    wait_longer()
+    # Not before: what it imports reads the settings.
+    from flwr.superlink.cli import flower_superlink
+
+    flower_superlink()
+
+
+if __name__ == "__main__":
+    main()

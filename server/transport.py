@@ -88,7 +88,7 @@ class _Asked:
 
 
 _NODES_EVERY_S = 1.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.25
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 0.5
 _TTL_MARGIN_S = 60.0
 _MOST_SENDS = 10
 """How often one question goes to one site: a node that comes and goes, or a reply that somebody else forged."""
@@ -170,14 +170,15 @@ class FlowerTransport:
 
     def _wait(self, site: str, message: str, given_up: threading.Event, replies: _Replies) -> None:
         """Put the reply to one message into the queue once it is there."""
-        pause = _FIRST_PAUSE_S
+        sent = self.clock()
         try:
-            while not given_up.wait(pause):
+            # A quarter of what was waited already: SuperLink works off one request after the other, and every question
+            # whether a reply is there keeps it from those that bring the reply.
+            while not given_up.wait(min(max(_SHORTEST_PAUSE_S, (self.clock() - sent) / 4), _LONGEST_PAUSE_S)):
                 found = list(self.grid.pull_messages([message]))
                 if found:
                     replies.put((site, message, found[0]))
                     return
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
         except Exception as error:
             # SuperLink is away for longer than Flower tries: the question is sent again when it is back.
             replies.put((site, message, error))

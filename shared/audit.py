@@ -18,20 +18,22 @@ def append(folder: Path, event: str, now: datetime, /, **fields: Any) -> None:
     chain.append(folder / FILE, event, now, **fields)
 
 
-def command(folder: Path, what: str) -> None:
-    """Do what the command ``audit`` of both sides does.
+def verify(folder: Path) -> str:
+    """Return what to say of a record that is intact, with the digest of its last line.
 
-    what: ``verify`` or ``show``.
-
-    Raises: AuditError if the record is not whole, naming the line.
+    Raises: AuditError naming the first line at fault, or if there is no record.
     """
-    path = folder / FILE
-    if what == "show":
-        for line in chain.read(path):
-            about = {key: value for key, value in line.items() if key not in ("n", "time", "event", "previous")}
-            print(f"{line['n']:>6}  {line['time']}  {line['event']:<12} {json.dumps(about, sort_keys=True)}")
-        return
-    verdict = chain.verify(path)
+    verdict = chain.verify(folder / FILE)
     if not verdict.intact:
-        raise AuditError(f"{path}: {verdict.why}")
-    print(f"{path}: whole, {verdict.lines} line(s); digest of the last one: {verdict.digest}")
+        raise AuditError(f"{folder / FILE}: {verdict.fault}. {verdict.why}")
+    return f"intact: {verdict.why}\ndigest of the last line  {verdict.digest}"
+
+
+def show(folder: Path) -> None:
+    """Print the lines of a record, each with its fields as JSON.
+
+    Raises: AuditError if it cannot be read.
+    """
+    for line in chain.read(folder / FILE):
+        about = {key: value for key, value in line.items() if key not in ("n", "time", "event", "previous")}
+        print(f"{line['n']:>6}  {line['time']}  {line['event']:<12} {json.dumps(about, sort_keys=True)}")

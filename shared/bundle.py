@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from shared import scores
 from shared.cells import read_column
-from shared.errors import DataError, OutputError, StudyError, nearest
+from shared.errors import DataError, NotWritten, OutputError, StudyError, nearest
 from shared.examples import Arrays, Examples
 from shared.methods import METHODS
 from shared.methods.base import TrainingMethod
@@ -120,7 +120,7 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
     folder: to be made; its parent exists.
     card: Markdown.
 
-    Raises: OutputError if it cannot be written, or if ``folder`` holds something that is no bundle.
+    Raises: OutputError if ``folder`` holds something that is no bundle; NotWritten.
     """
     if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
@@ -146,9 +146,7 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
         _replace(folder, unfinished, old)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise OutputError(
-            f"{folder}: the model cannot be written: {error.strerror}. Make room, then run again."
-        ) from None
+        raise NotWritten(folder, error) from None
 
 
 def _replace(folder: Path, unfinished: Path, old: Path) -> None:

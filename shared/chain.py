@@ -27,7 +27,7 @@ from typing import Any
 
 from shared import files
 from shared.chain_faults import Line, Verdict, find_fault, parse_line
-from shared.errors import AuditError
+from shared.errors import AuditError, NotWritten
 
 _FORMAT = 1
 _BEGINNING = hashlib.sha256(f"consilium audit record, format {_FORMAT}".encode()).hexdigest()
@@ -57,8 +57,7 @@ def append(path: Path, event: str, now: datetime, /, **fields: Any) -> None:
     now: timezone-aware.
     fields: anything that JSON can say; numbers are finite; never a patient's value.
 
-    Raises: AuditError if the fields are not JSON, if the record does not end as its head says, or if it cannot be
-    written.
+    Raises: AuditError if the fields are not JSON, or if the record does not end as its head says; NotWritten.
     """
     if taken := _OURS & set(fields):
         raise AuditError(f"{path}: the record itself writes {', '.join(sorted(taken))}: name the field otherwise.")
@@ -69,7 +68,7 @@ def append(path: Path, event: str, now: datetime, /, **fields: Any) -> None:
             head = _mended(path, descriptor, now)
             _add(path, descriptor, head, event, now, fields)
     except OSError as error:
-        raise AuditError(f"{path}: the record cannot be written: {error.strerror}.") from None
+        raise NotWritten(path, error) from None
 
 
 def verify(path: Path) -> Verdict:

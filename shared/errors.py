@@ -6,12 +6,13 @@
     |   `-- DatasetMissing  a named data set is not on this machine
     |-- DependencyMissing   a study needs a package that is not installed
     |-- OutputError         the output folder cannot be used, or cannot be written
-    |   `-- CheckpointError a checkpoint cannot be written, read, or belongs to another study
+    |   |-- CheckpointError a checkpoint cannot be read, or belongs to another study
+    |   `-- NotWritten      a file cannot be written, on a full disk say; what was there stays, and a run can go on
     |-- EnrolmentError      a request, a welcome, a roster or a certificate is not what it must be
     |-- SettingsError       a hospital's site.toml says something that cannot be
     |-- ApprovalError       a study cannot be approved, or an approval does not hold any more
     |-- DeploymentError     a process, an address or a connection of the network part is not as it must be
-    |-- AuditError          a hash-chained record was changed, or cannot be written
+    |-- AuditError          a hash-chained record was changed, or cannot be read
     |-- MixedInstallation   server, client, shared and simulations come from different places
     |-- RunAbandoned        a round had fewer contributors than the study demands
     |   `-- SecretsLost     a site was started anew in mid-round: the round must be begun anew, with all sites
@@ -25,7 +26,9 @@ A message says what was expected, what was received and what to do. No message c
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ConsiliumError(Exception):
@@ -55,7 +58,20 @@ class OutputError(ConsiliumError):
 
 
 class CheckpointError(OutputError):
-    """A checkpoint cannot be written, cannot be read, or belongs to another study."""
+    """A checkpoint cannot be read, or belongs to another study."""
+
+
+class NotWritten(OutputError):
+    """A file cannot be written, on a full disk say: what was there before is untouched, and a run can go on from it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        remedy = " Make the folder writable." if error.errno in _FORBIDDEN else ""
+        remedy = " Make room." if error.errno in _FULL else remedy
+        super().__init__(f"{path}: cannot be written: {error.strerror}; what was there before is untouched.{remedy}")
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class EnrolmentError(ConsiliumError):
@@ -75,7 +91,7 @@ class DeploymentError(ConsiliumError):
 
 
 class AuditError(ConsiliumError):
-    """A hash-chained record was changed, or cannot be written."""
+    """A hash-chained record was changed, or cannot be read."""
 
 
 class MixedInstallation(ConsiliumError):

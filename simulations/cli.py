@@ -188,14 +188,18 @@ def study_new(
     output: Annotated[Path | None, typer.Option(help="Where to write it; else NAME.toml here.")] = None,
 ) -> None:
     """Draft a study file from your data; every guess is marked for you to confirm."""
-    from server.output import replace_text
+    from shared import files
     from shared.errors import OutputError
     from simulations.draft import draft_study
 
     target = output or Path(f"{name or source.stem}.toml")
     if os.path.lexists(target):
         raise OutputError(f"{target}: exists already. Choose another --output.")
-    replace_text(target, draft_study(source, name), advice="Choose another --output.")
+    text = draft_study(source, name)
+    try:
+        files.replace_text(target, text)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror}. Choose another --output.") from None
     then = shlex.join(["consilium-simulate", "run", str(target), "--data", str(source)])
     print(f"{target}: drafted. Read every line marked 'guess', then: {then}")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from client.judgement import counts_of
 from server import checkpoint, output
 from server.outcome import Outcome, RoundRecord, SiteSummary
 from server.training import Observers, Progress
+from shared.errors import NotWritten, OutputError
 from shared.judgement import judge
 from shared.methods.combinators import InTurn
 from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
@@ -57,7 +59,12 @@ def run(
     consortium = gather(study, hospitals.raw)
     identity = identity_of(study, consortium.data)
     output.claim(folder, identity, resume)
-    with output.locked(folder), output.logged(folder), threadpool_limits(limits=study.study.threads):
+    with (
+        _going_on_by_resume(),
+        output.locked(folder),
+        output.logged(folder),
+        threadpool_limits(limits=study.study.threads),
+    ):
         resumed = checkpoint.read(folder / output.CHECKPOINT, identity)
         # Time that earlier processes spent on this run counts.
         started -= sum(record.seconds for record in resumed.history) if resumed else 0.0
@@ -68,6 +75,14 @@ def run(
         outcome = _outcome(consortium, plan, progress, compared, hospitals.attributions, started)
         output.write(outcome, folder)
     return outcome
+
+
+@contextlib.contextmanager
+def _going_on_by_resume() -> Iterator[None]:
+    try:
+        yield
+    except NotWritten as error:
+        raise OutputError(f"{error} Then go on with --resume.") from None
 
 
 def _tell(display: Display, what: str) -> None:

@@ -135,8 +135,11 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-class _Others:
-    """How busy other processes kept the processors, from ``/proc/stat``; unknown where there is none."""
+class Others:
+    """How busy other processes kept the processors, from ``/proc/stat``; unknown where there is none.
+
+    This process's own children count as its own once they have ended.
+    """
 
     def __init__(self) -> None:
         self._before = (time.perf_counter(), _busy_s(), _own_s())
@@ -161,7 +164,7 @@ def _busy_s() -> float | None:
 
 def _own_s() -> float:
     times = os.times()
-    return times.user + times.system
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def main() -> None:
@@ -173,7 +176,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/bench-secagg.json"))
     options = parser.parse_args()
-    others = _Others()
+    others = Others()
     # The network last: its threads stay behind in the process.
     lines = [*masking(10 * options.repeats), *crypto(options.repeats), *memory(), *training(options.repeats)]
     busy = others.processors()

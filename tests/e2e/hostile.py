@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -11,18 +10,12 @@ import signal
 import socket
 import sqlite3
 import ssl
-import subprocess
-import sys
 import time
-import venv
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from client import identity, settings
 from client.connection import Fleet
@@ -32,9 +25,7 @@ from server import enrolment
 from shared import codec, keyfiles, packing
 from shared.enrolment import to_text
 from shared.messages import Heading, Refused
-from shared.provenance import PACKAGES, ROOT
 from shared.secagg.keys import SigningKey
-from tests.e2e import commands, consortium
 from tests.e2e.commands import until
 from tests.e2e.consortium import Consortium
 
@@ -300,83 +291,3 @@ def hospital(root: Path, server: Path, name: str, at: datetime, joined: datetime
 def other_flower_key() -> str:
     """A P-384 public key that nobody has enrolled, PEM."""
     return keyfiles.public_pem(keyfiles.new_key("P-384").public_key())
-
-
-# --- Installations ---
-
-
-def installation(root: Path, changes: Mapping[str, Iterable[tuple[str, str]]]) -> Path:
-    """Install a changed copy of this code in an environment of its own; return the folder of its commands.
-
-    changes: by file, pairs of a text that occurs in it once and what stands there instead; a new file has one pair
-        with an empty first text.
-    """
-    source = root / "source"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, pairs in changes.items():
-        path = source / name
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        for old, new in pairs:
-            assert text.count(old) == 1 or not (old or text), f"{name}: {old!r} occurs {text.count(old)} times"
-            text = text.replace(old, new)
-        path.write_text(text, encoding="utf-8")
-    venv.create(root / "environment", symlinks=True, with_pip=False)
-    made = root / "environment" / "bin"
-    # The libraries of this environment; ours come first, from the copy.
-    own = Path(subprocess.check_output([made / "python", "-c", _WHERE], text=True).strip())
-    inherited = [path for path in sys.path if path.endswith("site-packages")]
-    (own / "changed.pth").write_text("\n".join([str(source), *inherited]) + "\n", encoding="utf-8")
-    for path in Path(sys.executable).parent.iterdir():
-        if path.name.startswith(("consilium-", "flower-", "flwr")):
-            _, _, rest = path.read_text(encoding="utf-8").partition("\n")
-            (made / path.name).write_text(f"#!{made / 'python'}\n{rest}", encoding="utf-8")
-            (made / path.name).chmod(0o755)
-    return made
-
-
-@contextlib.contextmanager
-def using(installed: Path) -> Iterator[None]:
-    """Let commands be those of another installation for a while. installed: the folder of its commands."""
-    with pytest.MonkeyPatch.context() as patched:
-        for module in (commands, consortium):
-            patched.setattr(module, "BIN", installed)
-        yield
-
-
-_WHERE = "import sysconfig; print(sysconfig.get_path('purelib'))"
-
-
-# --- Whoever reaches SuperLink ---
-
-
-def start_foreign_run(world: Consortium, kind: str, code: str, prompt: str = "") -> None:
-    """Start a Flower run with code of one's own, through the Control API that only this machine reaches.
-
-    kind: ``serverapp`` or ``agentapp``. code: of the module that has it, as ``app``.
-    """
-    from flwr.cli.build import build_fab_from_files
-    from flwr.common.serde import fab_to_proto
-    from flwr.proto.control_pb2 import StartRunRequest
-    from flwr.supercore.control.control_http_client import ControlHttpClient
-    from flwr.supercore.fab import Fab
-    from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-
-    components = f'{kind} = "foreign:app"\n' + ('clientapp = "foreign:app"\n' if kind == "serverapp" else "")
-    project = (
-        f'[project]\nname = "foreign-{kind}"\nversion = "1.0.0"\nlicense = "Apache-2.0"\ndependencies = []\n'
-        f'[tool.flwr.app]\npublisher = "somebody"\n[tool.flwr.app.components]\n{components}[tool.flwr.app.config]\n'
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Flower 1.41 reads .gitignore files in an old way
-        content, _ = build_fab_from_files({"pyproject.toml": project.encode(), "foreign.py": code.encode()})
-    door = superlink(world)
-    client = ControlHttpClient(
-        f"https://127.0.0.1:{door.port}",
-        interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-        verify=ssl.create_default_context(cafile=door.authority),
-        timeout=WAIT_S,
-    )
-    with contextlib.closing(client):
-        fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
-        client.StartRun(StartRunRequest(fab=fab_to_proto(fab), user_prompt=prompt))

@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from client import cli, cohort
-from tests.e2e import hostile
 from tests.e2e.commands import command, until
 from tests.e2e.consortium import Consortium, free_port
+from tests.e2e.installing import installation, using
 from tests.e2e.listening import Recorder, disguises, files_below, hits
 
 pytestmark = pytest.mark.e2e
@@ -156,7 +156,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("world")
-    with hostile.using(hostile.installation(root / "installed", CHANGES)), contextlib.ExitStack() as ending:
+    with using(installation(root / "installed", CHANGES)), contextlib.ExitStack() as ending:
         made = _consortium(root)
         ending.callback(made.close)
         found = World(made, ending.enter_context(_start(made)), root / "planted.toml")

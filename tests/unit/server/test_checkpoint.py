@@ -13,7 +13,7 @@ import pytest
 from server import checkpoint
 from server.outcome import RoundRecord
 from server.training import Progress
-from shared.errors import CheckpointError
+from shared.errors import CheckpointError, NotWritten
 
 IDENTITY = {"study": "small", "digest": "abc"}
 RECORD = RoundRecord("train", 1, {"loss": 0.5}, 1.5, ("a", "b"), {"c": "late"}, {"a": "replied-twice"}, 10, 20)
@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"No space left on device\. The one before is untouched"):
+    with pytest.raises(NotWritten, match=r"No space left on device; what was there before is untouched\. Make room\."):
         checkpoint.write(tmp_path, IDENTITY, PROGRESS)
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.npz"]
@@ -122,5 +122,5 @@ def test_a_folder_that_may_not_be_written_is_not_told_to_make_room(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "fsync", forbidden)
-    with pytest.raises(CheckpointError, match=r"Permission denied\. .*Make the folder writable, then go on with"):
+    with pytest.raises(NotWritten, match=r"Permission denied; .*Make the folder writable\."):
         checkpoint.write(tmp_path, IDENTITY, PROGRESS)

@@ -6,17 +6,19 @@ unpacked as on the wire. Only processes and the network are missing: ``tests/e2e
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from server import deployment, jobs
+from server import checkpoint, deployment, jobs
 from server.transport import Arrival
 from shared import packing
-from shared.errors import CheckpointError
+from shared.errors import CheckpointError, NotWritten
 from shared.messages import ContributeRequest, Request, RevealRequest
 from tests.unit.server.desks import CODE, Desks
 
@@ -178,6 +180,26 @@ def test_a_damaged_list_of_who_takes_part_ends_the_run_with_a_reason(tmp_path: P
     with pytest.raises(CheckpointError, match=r"cohort\.json: not readable"):
         world.serve()
     assert jobs.read_status(world.job).state == "failed"
+
+
+def test_a_full_disk_lets_a_run_wait_and_changes_no_weight(
+    tmp_path: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    write = checkpoint.write
+
+    def full(folder: Path, *_: object) -> None:
+        raise NotWritten(folder / checkpoint.FILE, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    world.plan[8] = lambda: monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(NotWritten):
+        world.serve()
+    status = jobs.read_status(world.job)
+    monkeypatch.setattr(checkpoint, "write", write)
+    world.serve()
+
+    assert ("waiting", "Make room. The run then goes on by itself.") == (status.state, status.message[-42:])
+    assert (undisturbed, "finished") == (world.weights, jobs.read_status(world.job).state)
 
 
 def test_a_run_that_was_stopped_is_not_begun(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from server import journal
 from server.secagg_state import Secured
 from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study
-from shared.errors import CheckpointError
+from shared.errors import CheckpointError, NotWritten
 from shared.plan import plan_of
 from simulations.local import LocalTransport, local_sites
 from tests.builders import random_consortium, table_study, ticking
@@ -119,5 +119,5 @@ def test_a_journal_cut_short_is_named(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be written"):
+    with pytest.raises(NotWritten, match="cannot be written"):
         run(tmp_path / "missing")

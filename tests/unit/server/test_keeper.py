@@ -155,6 +155,21 @@ def test_a_stopped_run_is_ended_with_its_process(world: World) -> None:
     assert world.superlink.started == ["breast_cancer"]
 
 
+def test_the_process_of_a_finished_run_may_end_by_itself_but_not_stay(world: World) -> None:
+    job = jobs.create(world.folder, STUDY, NOW)
+    world.step()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        world.take(job, process.pid)
+        world.step()
+        jobs.changed(job, NOW, "finished")
+        world.step(1.0)
+        world.step(18.0)
+        assert (None, False) == (process.poll(), world.superlink.flower[1].over)
+        world.step(2.0)
+        assert process.wait(10) == -9
+    assert world.superlink.flower[1].over
+
+
 def test_a_process_that_only_has_the_same_number_is_not_killed(world: World) -> None:
     job = jobs.create(world.folder, STUDY, NOW)
     process = {"pid": os.getpid(), "born": "long ago", "flower": 1}

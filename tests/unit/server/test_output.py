@@ -145,20 +145,3 @@ def test_an_error_while_the_folder_is_held_stays_what_it_is(tmp_path: Path) -> N
     output.claim(tmp_path / "out", IDENTITY, resume=False)
     with pytest.raises(FileExistsError), output.locked(tmp_path / "out"):
         raise FileExistsError
-
-
-@pytest.mark.parametrize(
-    ("code", "advice"),
-    [(errno.ENOSPC, "Make room, then go on with --resume"), (errno.EROFS, "Make the folder writable, then go on with")],
-)
-def test_a_file_that_cannot_be_written_says_what_helps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
-) -> None:
-    def fails(*_: object, **__: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(Path, "write_text", fails)
-    with pytest.raises(OutputError, match=advice):
-        output.replace_text(tmp_path / "metrics.json", "{}")
-    with pytest.raises(OutputError, match=r"\. Choose another --output\.$"):
-        output.replace_text(tmp_path / "x.toml", "", advice="Choose another --output.")

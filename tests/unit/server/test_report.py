@@ -190,11 +190,11 @@ def test_a_full_disk_leaves_the_report_before(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "report.html"
     path.write_text("old")
 
-    def full(*_args: object, **_kwargs: object) -> int:
+    def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OutputError, match=r"report\.html: the report cannot be written: No space left on device"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match=r"report\.html: cannot be written: No space left on device"):
         write_report(outcome_of(), path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]

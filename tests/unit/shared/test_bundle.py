@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_older_bundle(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OutputError, match="the model cannot be written: No space left on device"):
+    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
         released(tmp_path / "model", weights={**WEIGHTS, "intercept": np.array([3.0])})
     assert load_bundle(tmp_path / "model").weights["intercept"].tolist() == [-0.5]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from shared import chain
 from shared.chain_faults import Line, find_fault, parse_line
-from shared.errors import AuditError
+from shared.errors import AuditError, NotWritten
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 BEGINNING = hashlib.sha256(b"consilium audit record, format 1").hexdigest()
@@ -118,7 +118,7 @@ def test_a_record_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(AuditError, match="cannot be written"):
+    with pytest.raises(NotWritten, match="cannot be written"):
         chain.append(tmp_path / "missing" / "audit.jsonl", "started", NOON)
 
 
@@ -341,7 +341,7 @@ def test_a_line_for_which_there_is_no_room_leaves_no_trace(five: Path) -> None:
     # A file may not grow by more than 50 bytes: the kernel writes those and then says no, as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, limits[1]))
     try:
-        with pytest.raises(AuditError, match=os.strerror(27)):
+        with pytest.raises(NotWritten, match=os.strerror(27)):
             chain.append(five, "round", NOON, round=6)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
