@@ -180,7 +180,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1500, size - 1500)),
     )
     assert started.returncode == 2, started.stderr
-    assert "The one before is untouched" in started.stderr
+    assert "what was there before is untouched. Make room. Then go on with --resume." in started.stderr
     assert [path.name for path in (tmp_path / "out" / "checkpoint").iterdir() if path.name.startswith(".")] == []
     resumed = simulate("run", "breast_cancer", "--rounds", "6", "--output", "out", "--resume", "--json", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
