@@ -83,7 +83,7 @@ class Proposal:
     data: the hospital's checked and split data; dataset: which part of ``site.toml`` they came from.
     members: identity of every member by name, from the verified roster.
     code: digest of the code that is installed.
-    violations: of the hospital's policy (``client.policy.violations``).
+    violations: of the hospital's policy and its budget (``client.review.Review.violations``).
     """
 
     study: Study
@@ -97,11 +97,11 @@ class Proposal:
 
 
 def check_policy(proposal: Proposal) -> None:
-    """Raise ApprovalError naming every rule of the hospital's policy that a proposal breaks."""
+    """Raise ApprovalError naming every rule of the hospital's ``site.toml`` that a proposal breaks."""
     if proposal.violations:
         lines = "\n".join(f"  {sentence}" for sentence in proposal.violations)
         name = proposal.study.name
-        raise ApprovalError(f"{name}: this hospital's own [policy] in site.toml does not allow it:\n{lines}")
+        raise ApprovalError(f"{name}: this hospital's own site.toml does not allow it:\n{lines}")
 
 
 def approve(

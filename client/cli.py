@@ -123,7 +123,7 @@ def renew(
 def check(folder: Folder, study: StudyFile, data: DataName = None) -> None:
     """Read this hospital's data under a study's contract, and say what would leave. Nothing is sent or written.
 
-    STUDY is a study file, as the coordinator sent it.
+    STUDY is a study file, as the coordinator sent it. Of one with noise, what it costs of the budget is said, too.
 
     Example: consilium-client check charite heart_disease.toml
     """
@@ -135,7 +135,7 @@ def check(folder: Folder, study: StudyFile, data: DataName = None) -> None:
     sites = len(own.welcome.roster.members) if own.welcome else found.fewest_sites()
     print(found.describe(sites))
     for sentence in found.violations(sites):
-        print(f"\nYour own [policy] does not allow it. {sentence}")
+        print(f"\nYour own site.toml does not allow it. {sentence}")
 
 
 @app.command()
@@ -151,12 +151,13 @@ def approve(
     """Approve a study: pin its members, freeze this hospital's patients, allow the code that is installed now.
 
     STUDY is a study file. Shows first what would leave, then every member's name and fingerprint; compare these with
-    the other hospitals. What the policy in DIR/site.toml does not allow is refused. Approving again replaces the
-    approval of before: with other members or patients, what changed could be found by subtracting new sums from old.
+    the other hospitals. What the policy in DIR/site.toml does not allow, or its budget does not cover, is refused.
+    Approving again replaces the approval of before: with other members or patients, what changed could be found by
+    subtracting new sums from old.
 
     Example: consilium-client approve charite heart_disease.toml --roster ROSTER.json
     """
-    from client import approval, identity
+    from client import approval, costs, identity
     from client.locking import study_lock
     from client.review import changes, review, roster_for
     from shared.errors import ApprovalError
@@ -180,6 +181,8 @@ def approve(
             raise ApprovalError(
                 f"{found.study.name}: was approved or withdrawn meanwhile, by another command. Look again."
             )
+        if found.owed:
+            costs.begin(folder, found.owed, now)
         made = approval.approve(folder, proposal, now, lambda each: _record(folder, "approved", now, each))
     print(f"\napproved {made.study.name} for {made.runs} run(s), snapshot {made.cohort[:16]}, code {made.code[:16]}")
 
@@ -270,6 +273,30 @@ def status(
 
     found = gather(folder, code_digest(), datetime.now(UTC))
     print(json.dumps(dataclasses.asdict(found), indent=2) if as_json else describe(found))
+
+
+@app.command()
+def ledger(
+    folder: Folder,
+    study: Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="What would this study file cost?")] = None,
+    data: DataName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Show what was spent of the privacy budget, by study and day, what is left, and what a study would cost.
+
+    DIR is the hospital's folder, made by `init`; STUDY a study file, as the coordinator sent it. Reads only. A ledger
+    that was changed, cut or replaced by an older one is named with its line, and exit code 2. Note the number of lines
+    and the digest in another place: they prove later that no charge was taken back.
+
+    Example: consilium-client ledger charite heart_disease.toml
+    """
+    import json
+
+    from client import cli_ledger
+
+    found = cli_ledger.sheets(folder)
+    plan = cli_ledger.planned(folder, study, data) if study else None
+    print(json.dumps(cli_ledger.plain(found, plan), indent=2) if as_json else cli_ledger.text(found, plan))
 
 
 class _AuditAction(StrEnum):

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from client import approval, identity, retention, settings
+from client import approval, identity, ledger, retention, settings
 from client.approval import Approval
 from client.connection import Address
 from client.desk import Desk, Hospital
 from client.identity import Identity
+from client.ledger import Charge
 from client.site import Site, SiteState
 from shared import audit, chain, files
 from shared.errors import ConsiliumError
@@ -52,9 +53,21 @@ def desk_of(folder: Path, known: Identity) -> Desk:
             code_digest(),
             Approvals(folder).read,
             record,
+            pay=pay(folder),
             report=reporter(folder),
         )
     )
+
+
+def pay(folder: Path) -> Callable[[str, Charge], None]:
+    """Return what charges a draw of noise to the ledger of its data, under the budget as it stands now."""
+
+    def charge(dataset: str, wanted: Charge) -> None:
+        own = settings.load(folder)
+        name = own.ledger_of(dataset) if dataset in own.data else dataset
+        ledger.charge(folder, name, wanted, own.budget, datetime.now(UTC))
+
+    return charge
 
 
 def reporter(folder: Path) -> Callable[[Approval, Site, SiteState], None]:

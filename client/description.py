@@ -2,16 +2,20 @@
 
 The sums follow from the study alone: preparation, training and evaluation are asked what they would ask for, as a run
 would (``shared/plan.py``). How wide a model is depends on which columns lack values somewhere; here every column does,
-so the numbers are the most that can leave. No text here holds a cell: counts, and names of the study's columns.
+so the numbers are the most that can leave. With ``[privacy]`` it follows from the contract, whatever the data are. No
+text here holds a cell: counts, and names of the study's columns.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from client import costs, description_private
+from client.costs import Bill
 from client.data.split import SiteData
 from client.policy import Policy, class_patients
 from shared.errors import ProtocolError, StudyError
@@ -70,10 +74,11 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
     plan = plan_of(study, PlainMean())
     state = plan.start()
     prepare = plan.asks(state)
-    lacking = {entry.name: np.zeros(entry.shape) for entry in prepare.entries}
-    # One of two rows lacks every value: every column gets its indicator, and the model its largest width.
-    lacking |= {"rows": np.array(2.0), "missing": np.ones_like(lacking["missing"])}
-    state, _ = plan.advance(state, Total(lacking, 2.0, sites))
+    totals = {entry.name: np.zeros(entry.shape) for entry in prepare.entries}
+    if not study.privacy:
+        # One of two rows lacks every value: every column gets its indicator, and the model its largest width.
+        totals |= {"rows": np.array(2.0), "missing": np.ones_like(totals["missing"])}
+    state, _ = plan.advance(state, Total(totals, 2.0, sites))
     train = plan.asks(state)
     weights = plan.method(state, TRAIN).result(within(TRAIN, state))
     parameters = sum(array.size for array in weights.values())
@@ -85,11 +90,15 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
         size_bytes = words.size * words.dtype.itemsize
         return Sum(step, ask.part, rows.patient_count, len(rows), times, words.size, size_bytes, contents)
 
+    if study.privacy:
+        contents = description_private.contents(study, (prepare, train, evaluate), parameters)
+    else:
+        contents = _prepared(study), _trained(parameters, train), _evaluated(study)
     return Leaving(
         (
-            made("preparation", prepare, 1, _prepared(study)),
-            made("training", train, study.method.rounds, _trained(parameters, train)),
-            made("evaluation", evaluate, 1, _evaluated(study)),
+            made("preparation", prepare, 1, contents[0]),
+            made("training", train, study.method.rounds, contents[1]),
+            made("evaluation", evaluate, 1, contents[2]),
         ),
         parameters,
     )
@@ -148,13 +157,32 @@ def _evaluated(study: Study) -> tuple[str, ...]:
     return tuple(contents)
 
 
-def text(study: Study, data: SiteData, opted_out: tuple[int, int], policy: Policy, sites: int, leaving: Leaving) -> str:
+def shown(policy: Policy, study: Study) -> Policy:
+    """Return a policy as it works in a study: with ``[privacy]`` nothing is shown by name, since that has no noise."""
+    return dataclasses.replace(policy, show_counts=False, show_metrics=False) if study.privacy else policy
+
+
+def text(
+    study: Study,
+    data: SiteData,
+    opted_out: tuple[int, int],
+    policy: Policy,
+    sites: int,
+    leaving: Leaving,
+    owed: Bill | None = None,
+) -> str:
     """Return the description that ``check`` and ``approve`` show.
 
     opted_out: (patients, rows) left out before anything else.
     sites: number of hospitals in the roster.
     leaving: of ``what_leaves``.
+    owed: what the study would cost of the budget; None for a study without ``[privacy]``.
+
+    Raises: StudyError as ``client.description_private.guarantee``.
     """
+    priced = (
+        ["", "What it costs of your privacy budget", *(f"  - {line}" for line in costs.lines(owed))] if owed else []
+    )
     return "\n".join(
         [
             f"Study {study.name}: {study.study.question}",
@@ -165,9 +193,11 @@ def text(study: Study, data: SiteData, opted_out: tuple[int, int], policy: Polic
             "",
             "What would leave, and nothing else of your patients",
             *_sum_lines(leaving, policy),
+            *(f"  {line}" for line in _shown_lines(study, policy)),
             "",
             "How it is protected",
             *(f"  - {line}" for line in _protection(study, policy, sites)),
+            *priced,
         ]
     )
 
@@ -213,17 +243,23 @@ def _sum_lines(leaving: Leaving, policy: Policy) -> Iterator[str]:
         )
         yield from (f"     - {content}" for content in each.contents)
     yield f"  In one run at most {_size(leaving.size_bytes)}; an approval is for at most {_count(policy.runs, 'run')}."
-    shown = {
+
+
+def _shown_lines(study: Study, policy: Policy) -> Iterator[str]:
+    by_name = {
         "how many rows and patients you bring": policy.show_counts,
         "how good the model is on your patients": policy.show_metrics,
     }
-    seen = [what for what, allowed in shown.items() if allowed]
-    hidden = [what for what, allowed in shown.items() if not allowed]
-    if seen:
-        yield f"  By your policy the coordinator sees, with your name: {', '.join(seen)}."
-    if hidden:
-        yield f"  By your policy the coordinator does not see: {', '.join(hidden)}."
-    yield "  Beside these: keys, signatures, this hospital's rules and, when something fails, a code and a hint."
+    if study.privacy:
+        yield f"The coordinator does not see, whatever your policy says, since it has no noise: {', '.join(by_name)}."
+    else:
+        seen = [what for what, allowed in by_name.items() if allowed]
+        hidden = [what for what, allowed in by_name.items() if not allowed]
+        if seen:
+            yield f"By your policy the coordinator sees, with your name: {', '.join(seen)}."
+        if hidden:
+            yield f"By your policy the coordinator does not see: {', '.join(hidden)}."
+    yield "Beside these: keys, signatures, this hospital's rules and, when something fails, a code and a hint."
 
 
 def _protection(study: Study, policy: Policy, sites: int) -> Iterator[str]:
@@ -237,12 +273,15 @@ def _protection(study: Study, policy: Policy, sites: int) -> Iterator[str]:
             f"Masked: the coordinator learns only totals, over at least {least} hospitals. This holds while fewer than"
             " a third of the hospitals help the coordinator to cheat."
         )
-        if policy.shrinking:
+        if policy.shrinking and not study.privacy:
             yield "Your policy lets sums go on without a lost hospital: its part can then be found by subtraction."
-    yield (
-        "No noise is added in this version: totals and the model are exact. Masks do not hide what a total itself says,"
-        " for instance to somebody who knows all other patients in it."
-    )
+        if study.privacy:
+            yield from description_private.guarantee(study, sites, least)
+    if not study.privacy:
+        yield (
+            "No noise is added: totals and the model are exact. Masks do not hide what a total itself says, for"
+            " instance to somebody who knows all other patients in it."
+        )
     yield "Only this frozen snapshot is used; a patient who opts out later is in it until you withdraw or approve anew."
 
 

@@ -1,8 +1,9 @@
 """All studies of one hospital at its node: which are approved, where each stands, and the record of what left.
 
 The order in which a question is answered: read it strictly; is the study approved, and is the code still the one that
-was approved; was the same asked before; the site's own steps (``client/site.py``, the same as in a simulation); write
-down the state and the reply; write down in the record what leaves; sign it. Nothing leaves that is not written down.
+was approved; was the same asked before; are its patients nearly those of another sum; the site's own steps
+(``client/site.py``, the same as in a simulation); write down whose sum it is, the state and the reply; write down in
+the record what leaves; sign it. Nothing leaves that is not written down.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from typing import Any, get_args
 
 import numpy as np
 
-from client import store
+from client import differencing, store
 from client.approval import Approval
 from client.approval import check as check_approval
+from client.budget import Spending
+from client.ledger import Charge
 from client.locking import study_lock
 from client.policy import Policy
 from client.secagg_state import Member
-from client.site import Site, SiteState, answer
+from client.site import Site, SiteState, answer, cost
 from client.store import Kept
 from shared import codec, packing
 from shared.errors import ApprovalError, ConsiliumError, ProtocolError, Refusal
@@ -48,8 +51,14 @@ log = logging.getLogger("consilium.client")
 
 Record = Callable[[str, Mapping[str, Any]], None]
 """Appends a line to the hospital's record: the event, and its fields."""
+Pay = Callable[[str, Charge], None]
+"""Charges what noised words cost: the part of ``site.toml`` that the data came from, and the charge."""
 Report = Callable[[Approval, Site, SiteState], None]
 """Makes the hospital's own report of a finished run."""
+
+
+def _no_budget(_dataset: str, _wanted: Charge) -> None:
+    raise Refusal("no-budget", "this hospital has no ledger for studies with noise")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +70,8 @@ class Hospital:
     approvals: of a study by its digest, as it stands now; None where there is none. It is the same object until the
         hospital approves or withdraws.
     record: of everything that leaves.
+    pay: charges a draw of noise to the ledger of the data that an approval is about, before any of it leaves; raises
+        Refusal.
     report: of a finished run, for the hospital alone.
     """
 
@@ -72,16 +83,22 @@ class Hospital:
     approvals: Callable[[str], Approval | None]
     record: Record
     entropy: Entropy = secrets.token_bytes
+    pay: Pay = _no_budget
     report: Report = lambda _approval, _site, _state: None
 
 
 @dataclass(eq=False)
 class _Open:
-    """One approved study at work."""
+    """One approved study at work.
+
+    behind: keyed hashes of its patients; remembered: whether they are on the disk.
+    """
 
     approval: Approval
     site: Site
     kept: Kept
+    behind: differencing.Cohort
+    remembered: bool = False
 
 
 @dataclass(eq=False)
@@ -132,8 +149,13 @@ class Desk:
         if study.kept.asked == asked.digest:
             return self._again(request, study)
         self._check_runs(request, study)
+        self._check_patients(request, study)
         reply, state = answer(request, study.kept.state, study.site)
+        if isinstance(reply, Contributed):
+            self._remember_patients(study)
         packed = packing.pack(reply)
+        if isinstance(request, ContributeRequest) and isinstance(reply, Contributed):
+            self._pay(request, study, packed.digest)
         if isinstance(request, PreflightRequest):
             # It changes nothing, and must not take the place of an answer that may be asked for again.
             self._record(request, reply, packed)
@@ -219,7 +241,8 @@ class Desk:
         except ConsiliumError:
             raise Refusal("cohort-changed", "the frozen cohort is not what was approved here") from None
         site = Site(member, data, plan_of(study, PlainMean()), hospital.code)
-        return _Open(approval, site, store.read(self._folder(approval)))
+        behind = differencing.cohort_of(data, study.data, differencing.key_of(hospital.signing))
+        return _Open(approval, site, store.read(self._folder(approval)), behind)
 
     def _folder(self, approval: Approval) -> Path:
         return self.hospital.folder / "states" / approval.digest
@@ -239,6 +262,48 @@ class Desk:
         allowed = study.approval.runs
         if study.kept.released.get(str(number), 0) >= allowed:
             raise Refusal("runs-used-up", f"this hospital approved {allowed} run(s) of the study: it must approve anew")
+
+    def _check_patients(self, request: Request, study: _Open) -> None:
+        """Raise Refusal ``nearly-the-same-patients`` before a run, and before its first sum is computed."""
+        if isinstance(request, ContributeRequest | PreflightRequest) and self._is_compared(study):
+            differencing.check(self.hospital.folder, study.behind, self.hospital.policy.min_difference)
+
+    def _pay(self, request: ContributeRequest, study: _Open, draw: bytes) -> None:
+        """Charge what noised words cost.
+
+        draw: digest of the words, masked as they are, which no other draw of noise has. The same words leave again
+            without a charge; noise that was drawn and not kept is charged, and drawn anew under another digest.
+        """
+        spent = cost(request, study.site)
+        if spent is None:
+            return
+        part, event = spent
+        heading, approved = request.heading, study.approval
+        self.hospital.pay(
+            approved.dataset,
+            Charge(
+                study=approved.study.name,
+                digest=approved.digest,
+                run=heading.run,
+                round=heading.round,
+                attempt=heading.attempt,
+                stage=study.site.method.stage(request.state),
+                draw=draw.hex(),
+                # Training and held-out patients are those of one frozen cohort.
+                spending=Spending(split=approved.cohort, parts=(part,), events=(event,)),
+            ),
+        )
+
+    def _remember_patients(self, study: _Open) -> None:
+        """Write down whose sums this study's are, before the first of them leaves."""
+        if self._is_compared(study):
+            differencing.remember(self.hospital.folder, study.behind, self.hospital.policy.min_difference)
+            study.remembered = True
+
+    @staticmethod
+    def _is_compared(study: _Open) -> bool:
+        """Whether a study's patients are still to be held against others': noise hides each of them anyway."""
+        return not study.remembered and study.approval.study.privacy is None
 
     def _record(self, request: Request | None, reply: Reply, packed: Packed, again: bool = False) -> None:
         heading = reply.heading

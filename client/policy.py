@@ -1,13 +1,18 @@
 """What a hospital allows, whatever a study proposes: the ``[policy]`` part of its own ``site.toml``.
 
-Some rules bind every run (``min_sites``, ``unmasked``, ``shrinking``); the others are held against a study and the
-hospital's data when the study is approved (``violations``). Simulated hospitals have no ``site.toml``: ``simulated``
-makes their policy from the study.
+A study is held against all rules when it is approved (``violations``), so that the hospital hears of it first. They
+are held against it again in every round (``check_sum``), because the file may have been changed since. Both look at the
+frozen cohort and never at what is asked about it: such a refusal is the same in every round of a run, however states
+are chosen, so it tells no more than once that a number lies below the hospital's own rule. How far below, and of which
+class, is not said. Sums over subsets that the data choose are the exception (``check_subsets``): that refusal uses up
+its round.
+
+Simulated hospitals have no ``site.toml``: ``simulated`` makes their policy from the study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 import numpy as np
@@ -15,9 +20,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from client.data.split import SiteData
-from shared.errors import nearest
-from shared.examples import Examples, concatenate
+from shared.errors import Refusal, nearest
+from shared.examples import Examples, Part
 from shared.methods import METHODS
+from shared.methods.base import Ask, Contribution
 from shared.schema import CLOSED, DataContract
 from shared.study import Study
 
@@ -33,8 +39,13 @@ class Policy:
         it, if every other member's hospital allows it too; the lost site's part can then be found by subtraction.
     methods: names of the methods that it takes part in; None for all.
     min_patients: fewest patients of its own that it takes part with.
-    min_class_patients: fewest patients of its own in each class of the label.
-    max_parameters_per_patient: most trained parameters of a model for each of its patients.
+    min_class_patients: fewest patients of its own to train on in each class of the label.
+    min_part_patients: fewest patients of its own behind any sum: to train on, and held out unless nobody is.
+    max_parameters_per_patient: most trained parameters of a model for each of its patients to train on.
+    min_difference: fewest patients by which two cohorts may differ that are not the same, whatever their studies; 1
+        for any. Two sums that differ by fewer patients give those away (``client/differencing.py``).
+    data_dependent_subsets: whether it takes part in sums over subsets that the data choose, such as a tree's nodes.
+    min_subset_patients: fewest patients of its own in such a subset, empty ones apart.
     runs: how often a run of an approved study may be made before it must be approved again.
     show_counts: whether the coordinator may see how many rows and patients it brings.
     show_metrics: whether the coordinator may see how good the model is on its own patients.
@@ -46,7 +57,11 @@ class Policy:
     methods: tuple[str, ...] | None = None
     min_patients: Annotated[int, Field(ge=1)] = 20
     min_class_patients: Annotated[int, Field(ge=0)] = 5
+    min_part_patients: Annotated[int, Field(ge=1)] = 5
     max_parameters_per_patient: Annotated[float, Field(gt=0)] = 1000.0
+    min_difference: Annotated[int, Field(ge=1)] = 10
+    data_dependent_subsets: bool = False
+    min_subset_patients: Annotated[int, Field(ge=1)] = 5
     runs: Annotated[int, Field(ge=1, le=1000)] = 3
     show_counts: bool = False
     show_metrics: bool = False
@@ -58,11 +73,21 @@ class Policy:
 
 
 def simulated(study: Study) -> Policy:
-    """Return the policy of a simulated hospital: the study's own wishes, and what its ``[simulation]`` part allows."""
+    """Return the policy of a simulated hospital: the study's own wishes, and what its ``[simulation]`` part allows.
+
+    A simulation protects nobody, so it may be as small as the researcher likes.
+    """
     return Policy(
         min_sites=study.aggregation.min_sites,
         unmasked=not study.aggregation.secure,
         shrinking=study.simulation.contributors_may_shrink,
+        min_patients=1,
+        min_class_patients=0,
+        min_part_patients=1,
+        max_parameters_per_patient=1e12,
+        min_difference=1,
+        data_dependent_subsets=True,
+        min_subset_patients=1,
     )
 
 
@@ -76,6 +101,18 @@ def class_patients(contract: DataContract, examples: Examples) -> Mapping[str, i
     }
 
 
+@dataclass(frozen=True, config=CLOSED)
+class Broken:
+    """A rule that a study breaks.
+
+    code: what the coordinator hears.
+    sentence: for the hospital alone: it has counts.
+    """
+
+    code: str
+    sentence: str
+
+
 def violations(policy: Policy, study: Study, data: SiteData, members: int, parameters: int) -> tuple[str, ...]:
     """Return one sentence for each rule that a study, with this hospital's data, breaks; all of them at once.
 
@@ -83,27 +120,134 @@ def violations(policy: Policy, study: Study, data: SiteData, members: int, param
     members: number of hospitals in the roster, this one included.
     parameters: most numbers that training may move: ``client.description.parameters``.
     """
-    broken = []
+    broken = [*_of_study(policy, study, members), *_of_cohort(policy, study, data)]
+    return tuple(each.sentence for each in [*broken, *_of_model(policy, data, parameters)])
+
+
+def check_cohort(policy: Policy, study: Study, data: SiteData) -> None:
+    """Refuse a study about too few patients; all parts are looked at, whichever is asked for.
+
+    data: the frozen cohort.
+
+    Raises: Refusal ``too-few-patients`` or ``too-few-of-a-class``.
+    """
+    _refuse(_of_cohort(policy, study, data))
+
+
+def check_sum(policy: Policy, study: Study, data: SiteData, ask: Ask, members: int, parameters: int) -> None:
+    """Refuse a sum that the hospital's policy does not allow, before anything is computed from patients.
+
+    data: the frozen cohort.
+    members: number of hospitals in the run.
+    parameters: numbers of the model that is trained in this round; 0 where none is.
+
+    Raises: Refusal ``method-not-allowed``, ``unmasked``, ``too-few-members``, ``data-dependent-subsets``,
+        ``too-many-parameters``, or as ``check_cohort``.
+    """
+    _refuse(_of_study(policy, study, members))
+    if ask.data_dependent_subsets and not policy.data_dependent_subsets:
+        raise Refusal("data-dependent-subsets", _HINTS["data-dependent-subsets"])
+    _refuse(_of_cohort(policy, study, data))
+    _refuse(_of_model(policy, data, parameters))
+
+
+def check_subsets(policy: Policy, ask: Ask, contribution: Contribution) -> None:
+    """Refuse sums over a data-dependent subset with too few patients of this hospital.
+
+    Whether it comes depends on patients and on the state, so it uses up the round as every such refusal.
+
+    Raises: Refusal ``subset-too-small``, also if the method does not say how small the smallest is.
+    """
+    if not ask.data_dependent_subsets:
+        return
+    smallest = contribution.smallest_subset
+    if smallest is None or smallest < policy.min_subset_patients:
+        raise Refusal("subset-too-small", "a sum would be over a subset of too few patients of this hospital")
+
+
+_HINTS = {
+    "method-not-allowed": "this hospital's policy does not allow the study's method",
+    "unmasked": "this hospital's policy allows no sum without secure aggregation",
+    "too-few-members": "this hospital's policy asks for more hospitals in a sum",
+    "too-few-patients": "this hospital's policy asks for more patients of its own behind each sum",
+    "too-few-of-a-class": "this hospital's policy asks for more patients of its own in each class",
+    "too-many-parameters": "this hospital's policy asks for a smaller model, or more patients of its own to train on",
+    "data-dependent-subsets": "this hospital's policy allows no sums over subsets that the data choose",
+}
+"""What the coordinator hears: no count, and not which class or part."""
+
+
+def _refuse(broken: Iterable[Broken]) -> None:
+    for each in broken:
+        raise Refusal(each.code, _HINTS[each.code])
+
+
+def _of_study(policy: Policy, study: Study, members: int) -> Iterator[Broken]:
     if policy.methods is not None and study.method.name not in policy.methods:
         allowed = ", ".join(policy.methods) or "none"
-        broken.append(f"methods: the study trains by {study.method.name}; allowed here: {allowed}.")
-    if not (study.aggregation.secure or policy.unmasked):
-        broken.append("unmasked: the study asks for sums without masks, so the coordinator would see this hospital's.")
-    if members < policy.min_sites:
-        broken.append(f"min_sites: expected at least {policy.min_sites} hospitals. Received: {members} in the roster.")
-    everybody = concatenate(list(data.parts.values()))
-    patients = everybody.patient_count
-    if patients < policy.min_patients:
-        broken.append(f"min_patients: expected at least {policy.min_patients} patients. Received: {patients}.")
-    for name, count in class_patients(study.data, everybody).items():
-        if count < policy.min_class_patients:
-            broken.append(
-                f"min_class_patients: expected at least {policy.min_class_patients} patients of class {name} of"
-                f" {study.data.label}. Received: {count}."
-            )
-    if parameters > policy.max_parameters_per_patient * patients:
-        broken.append(
-            f"max_parameters_per_patient: expected at most {policy.max_parameters_per_patient:g}. Received:"
-            f" {parameters / max(patients, 1):.1f}: a model of up to {parameters:,} parameters for {patients} patients."
+        yield Broken(
+            "method-not-allowed", f"methods: the study trains by {study.method.name}; allowed here: {allowed}."
         )
-    return tuple(broken)
+    if not (study.aggregation.secure or policy.unmasked):
+        yield Broken(
+            "unmasked", "unmasked: the study asks for sums without masks, so the coordinator would see this hospital's."
+        )
+    if members < policy.min_sites:
+        yield Broken(
+            "too-few-members",
+            f"min_sites: expected at least {policy.min_sites} hospitals. Received: {members} in the roster.",
+        )
+
+
+def _of_cohort(policy: Policy, study: Study, data: SiteData) -> Iterator[Broken]:
+    training, held_out = (_people(study.data, data.parts[part]) for part in (Part.TRAINING, Part.HELD_OUT))
+    # No patient is in both parts (client/data/split.py).
+    patients = training.patients + held_out.patients
+    few = "too-few-patients"
+    if patients < policy.min_patients:
+        yield Broken(few, f"min_patients: expected at least {policy.min_patients} patients. Received: {patients}.")
+    for name, count in training.classes.items():
+        if count < policy.min_class_patients:
+            yield Broken(
+                "too-few-of-a-class",
+                f"min_class_patients: expected at least {policy.min_class_patients} patients of class {name} of"
+                f" {study.data.label} to train on. Received: {count}.",
+            )
+    if training.patients < policy.min_part_patients:
+        yield Broken(
+            few,
+            f"min_part_patients: expected at least {policy.min_part_patients} patients to train on. Received:"
+            f" {training.patients}.",
+        )
+    if 0 < held_out.patients < policy.min_part_patients:
+        yield Broken(
+            few,
+            f"min_part_patients: expected nobody held out, or at least {policy.min_part_patients} patients. Received:"
+            f" {held_out.patients}.",
+        )
+
+
+def _of_model(policy: Policy, data: SiteData, parameters: int) -> Iterator[Broken]:
+    patients = data.parts[Part.TRAINING].patient_count if parameters else 0
+    if parameters > policy.max_parameters_per_patient * patients:
+        yield Broken(
+            "too-many-parameters",
+            f"max_parameters_per_patient: expected at most {policy.max_parameters_per_patient:g}. Received:"
+            f" {parameters / max(patients, 1):.1f}: a model of up to {parameters:,} parameters for {patients} patients"
+            " to train on.",
+        )
+
+
+@dataclass(frozen=True, config=CLOSED)
+class _People:
+    """How many patients a part has, and how many of each class."""
+
+    patients: int
+    classes: Mapping[str, int]
+
+
+def _people(contract: DataContract, examples: Examples) -> _People:
+    """Return how many patients there are; counted once, because it is asked for in every round."""
+    return examples.derived(
+        "people", contract.classes, lambda: _People(examples.patient_count, class_patients(contract, examples))
+    )

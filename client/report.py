@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from client import description, left
+from client import description, ledger, left
 from client.approval import Approval
 from client.data.split import SiteData
 from client.left import Everything, Left
@@ -73,14 +73,16 @@ def render(
     policy: Policy,
 ) -> str:
     """Return the page as one HTML text; the same arguments give the same bytes."""
-    study, gone = approval.study, left.everything(record, approval.digest)
+    study, lines = approval.study, tuple(record)
+    gone = left.everything(lines, approval.digest)
+    policy = description.shown(policy, study)
     leaving = description.what_leaves(study, data, len(approval.members))
     context = {
         "study": study,
         "name": data.name,
         "approval": approval,
         "summary": _summary(study, data, judgement, gone),
-        "asked": _asked(approval),
+        "asked": _asked(approval, lines),
         "sums": leaving.sums,
         "parts": _parts(study, data),
         "columns": _columns(study, data),
@@ -121,9 +123,11 @@ def _summary(study: Study, data: SiteData, judgement: Judgement | None, gone: Ev
     return (*said, f"On this hospital's own {rows}, the model reaches {label} {interval_text(metric, value, unit)}.")
 
 
-def _asked(approval: Approval) -> tuple[tuple[str, str], ...]:
-    """Return (term, text) of what was approved."""
-    study = approval.study
+def _asked(approval: Approval, record: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Return (term, text) of what was approved, and how often it was charged."""
+    study, privacy = approval.study, approval.study.privacy
+    charges = [line for line in record if (line.get("event"), line.get("study")) == (ledger.EVENT, study.digest)]
+    ledgers = ", ".join(sorted({str(line.get("ledger")) for line in charges}))
     masks = "on: the aggregator gets only sums over several hospitals"
     withdrawn = approval.withdrawn_at
     facts = [
@@ -131,6 +135,13 @@ def _asked(approval: Approval) -> tuple[tuple[str, str], ...]:
         ("Predicts", study.data.label),
         ("Method", f"{study.method.name}, at most {plural(study.method.rounds, 'training round')}"),
         ("Secure aggregation", masks if study.aggregation.secure else "off: the aggregator saw this hospital's sums"),
+        (
+            "Privacy",
+            f"epsilon {privacy.epsilon:g} and delta {privacy.delta:g} in one run, for each patient at this hospital"
+            if privacy
+            else "",
+        ),
+        ("Charged", f"{plural(len(charges), 'sum')}, to the ledger {ledgers}" if charges else ""),
         ("Members pinned", ", ".join(sorted(approval.members))),
         ("Approved", f"{approval.approved_at:%Y-%m-%d %H:%M} UTC, for {plural(approval.runs, 'run')}"),
         ("Withdrawn", f"{withdrawn:%Y-%m-%d %H:%M} UTC" if withdrawn else ""),

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from client import description, settings
+from client import costs, description, settings
 from client.approval import Approval, Proposal
+from client.costs import Bill
 from client.data import mapping
 from client.data.source import open_source
 from client.data.split import SiteData, site_data
@@ -31,6 +32,7 @@ class Review:
     study, text: the study, and its file as it was read.
     dataset: the part of ``site.toml`` that the data came from.
     opted_out: (patients, rows) left out before anything else.
+    owed: what it would cost of the privacy budget; None for a study without ``[privacy]``.
     """
 
     study: Study
@@ -39,21 +41,23 @@ class Review:
     dataset: str
     data: SiteData
     opted_out: tuple[int, int]
+    owed: Bill | None = None
 
     def describe(self, sites: int) -> str:
         """Return what would leave, in the hospital's words.
 
         sites: number of hospitals.
 
-        Raises: StudyError if so many cannot add up securely.
+        Raises: StudyError if so many cannot add up securely, or spread the noise.
         """
         leaving = description.what_leaves(self.study, self.data, sites)
-        return description.text(self.study, self.data, self.opted_out, self.policy, sites, leaving)
+        return description.text(self.study, self.data, self.opted_out, self.policy, sites, leaving, self.owed)
 
     def violations(self, sites: int) -> tuple[str, ...]:
-        """Return what the hospital's policy does not allow, one sentence each."""
+        """Return what the hospital's policy does not allow, and its budget does not cover, one sentence each."""
         parameters = description.what_leaves(self.study, self.data, sites).parameters
-        return violations(self.policy, self.study, self.data, sites, parameters)
+        unpaid = costs.broken(self.owed) if self.owed else ()
+        return (*violations(self.policy, self.study, self.data, sites, parameters), *unpaid)
 
     def fewest_sites(self) -> int:
         """Return with how many hospitals the study is described where there is no roster yet."""
@@ -79,7 +83,7 @@ def review(folder: Path, study_path: Path, name: str, wanted: str | None) -> Rev
     name: the hospital's.
     wanted: the part of ``site.toml`` with the data, or None where it is clear which.
 
-    Raises: ConsiliumError saying what is wrong with the study, with ``site.toml``, or with the data.
+    Raises: ConsiliumError saying what is wrong with the study, with ``site.toml``, with the data, or with the ledger.
     """
     study = load_study(study_path)
     try:
@@ -95,7 +99,8 @@ def review(folder: Path, study_path: Path, name: str, wanted: str | None) -> Rev
     raw = open_source(how.at(folder), study.data).load()
     found = mapping.mapped(raw, how, study.data, where)
     data = site_data(study.data, found.raw, name, study.study.seed)
-    return Review(study, text, own.policy, dataset, data, (found.opted_out_patients, found.opted_out_rows))
+    opted_out = (found.opted_out_patients, found.opted_out_rows)
+    return Review(study, text, own.policy, dataset, data, opted_out, costs.bill(folder, own, dataset, study, data))
 
 
 def changes(before: Approval | None, proposal: Proposal) -> str:
@@ -112,9 +117,9 @@ def changes(before: Approval | None, proposal: Proposal) -> str:
         found += [f"{come_or_go:,} of your patients come or go"] if come_or_go else []
     if not found:
         return ""
-    return (
-        f"Since you approved this study before: {', '.join(found)}. Whoever has the sums of then and of now can"
-        " subtract them, and what is left is the part of those who changed."
+    return f"Since you approved this study before: {', '.join(found)}. Whoever has the sums of then and of now can" + (
+        " subtract them, and what is left is the part of those who changed"
+        + (", under the noise of both: both are charged." if proposal.study.privacy else ".")
     )
 
 

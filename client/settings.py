@@ -4,7 +4,8 @@ Parsed once into frozen dataclasses with a closed key set, as studies are; a val
 Whether a mapping fits a study is said by ``client/data/mapping.py``. The file is never sent anywhere.
 
 One ``[data.NAME]`` part is one set of data with its mapping. A study uses the part that is named as the study, or the
-only one; otherwise the steward says which.
+only one; otherwise the steward says which. What its patients spend of the ``[budget]`` is kept in a ledger of the same
+name, or of the one that ``ledger`` says: parts about the same patients share one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
+from client.budget import Budget
 from client.policy import Policy
 from shared import files
 from shared.errors import SettingsError, nearest
@@ -77,9 +79,12 @@ class DataSet:
     conversions: how a contract column's values are computed, where no unit of the table says it.
     codes: for a contract column, the contract's level of each of the hospital's codes.
     opt_out: patients to leave out; consent: patients to use, and no others. At most one of the two.
+    ledger: of the privacy budget that its patients share with those of other parts; None for one of its own, which has
+        the part's name.
     """
 
     path: Annotated[str, Field(min_length=1)]
+    ledger: Annotated[str, Field(min_length=1)] | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     units: dict[str, str] = Field(default_factory=dict)
     conversions: dict[str, Conversion] = Field(default_factory=dict)
@@ -160,6 +165,11 @@ class Settings:
     network: Network = Field(default_factory=Network)
     retention: Retention = Field(default_factory=Retention)
     policy: Policy = Field(default_factory=Policy)
+    budget: Budget | None = None
+
+    def ledger_of(self, dataset: str) -> str:
+        """Return the name of the ledger that a part ``[data.NAME]`` spends from."""
+        return self.data[dataset].ledger or dataset
 
 
 def template() -> str:
@@ -196,7 +206,23 @@ def load(folder: Path) -> Settings:
         raise SettingsError(f"{path}: expected UTF-8 text. Save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}.") from None
-    return parse(raw, str(path))
+    settings = parse(raw, str(path))
+    _check_ledgers(settings, folder, str(path))
+    return settings
+
+
+def _check_ledgers(settings: Settings, folder: Path, source: str) -> None:
+    """Raise SettingsError where the same file has two ledgers: its patients' budget could be spent twice."""
+    if settings.budget is None:
+        return
+    first: dict[Path, str] = {}
+    for name, dataset in settings.data.items():
+        other = first.setdefault(dataset.at(folder).resolve(), name)
+        if settings.ledger_of(name) != (ledger := settings.ledger_of(other)):
+            raise SettingsError(
+                f"{source}: [data.{other}] and [data.{name}] are the same file, so their patients have one budget."
+                f" Write ledger = {json.dumps(ledger)} into [data.{name}]."
+            )
 
 
 def parse(raw: Mapping[str, Any], source: str) -> Settings:

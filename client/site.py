@@ -19,10 +19,11 @@ from client import secagg
 from client.contributors import Sums, check_maskers, check_members
 from client.data.split import SiteData
 from client.judgement import counts_of, own_judgement
+from client.policy import check_cohort, check_subsets, check_sum
 from client.secagg_state import Member, State
 from shared import fixedpoint, layout, randomness
 from shared.errors import ProtocolError, Refusal, StudyError
-from shared.examples import Arrays
+from shared.examples import Arrays, Part
 from shared.fixedpoint import WordPlan, Words
 from shared.messages import (
     Contributed,
@@ -41,9 +42,12 @@ from shared.messages import (
     SharesRequest,
     Shown,
 )
-from shared.methods.base import NOTHING, Ask, Contribution, word_plan
+from shared.methods.base import NOTHING, Ask, Contribution, sum_noise, within, word_plan
 from shared.methods.combinators import InTurn
-from shared.plan import EVALUATE, exchanges
+from shared.plan import EVALUATE, TRAIN, exchanges
+from shared.privacy import calibration, mechanisms
+from shared.privacy.accounting import Event
+from shared.privacy.noise import Stream
 from shared.secagg.transcript import state_digest
 
 log = logging.getLogger("consilium.client")
@@ -139,7 +143,9 @@ def _ready(request: PreflightRequest, site: Site) -> Ready:
     """Say that the study is approved here, with whom, and how much this hospital brings if that may be shown."""
     member = site.member
     secagg.check_study(request.heading, member)
-    counts = counts_of(site.data, len(member.study.data.classes)) if member.policy.show_counts else None
+    check_cohort(member.policy, member.study, site.data)
+    shown = member.policy.show_counts and not member.study.privacy
+    counts = counts_of(site.data, len(member.study.data.classes)) if shown else None
     return Ready(member.name, request.heading, member.pinned, site.code, counts)
 
 
@@ -150,10 +156,12 @@ def _end(request: EndRequest, state: SiteState, site: Site) -> tuple[Ended, Site
         reply, secure = secagg.end(request, state.secure, member)
     else:
         reply, secure = Ended(member.name, request.heading), state.secure
-    if request.finished and member.policy.show_metrics and state.judged:
+    # Nothing is said without noise where the study promises privacy.
+    shown = member.policy.show_metrics and not member.study.privacy
+    if request.finished and shown and state.judged:
         judged = own_judgement(member, site.data, site.method, state.judged)
-        shown = {name: Shown(each.value, each.low, each.high) for name, each in judged.metrics.items()}
-        finite = {name: each for name, each in shown.items() if all(map(math.isfinite, vars(each).values()))}
+        by_name = {name: Shown(each.value, each.low, each.high) for name, each in judged.metrics.items()}
+        finite = {name: each for name, each in by_name.items() if all(map(math.isfinite, vars(each).values()))}
         reply = replace(reply, rows=judged.n, metrics=finite)
     return reply, replace(state, secure=secure)
 
@@ -221,14 +229,25 @@ def _question(request: ContributeRequest, state: SiteState, site: Site) -> tuple
     """Return what is asked, how it becomes words, and the digests of finished stages; no data are read.
 
     Raises: Refusal ``settled-changed`` if a stage that was finished before is open again, or ended otherwise;
-        ``state-out-of-bounds``; StudyError if so many sites could wrap.
+        ``state-out-of-bounds``, or as ``client.policy.check_sum``; StudyError if so many sites could wrap.
     """
     settled = {name: state_digest(arrays) for name, arrays in site.method.settled(request.state).items()}
     if any(settled.get(name) != digest for name, digest in state.settled.items()):
         raise Refusal("settled-changed", "a stage that was finished, such as the preparation, is not as it was")
-    ask = site.method.asks(request.state)
+    ask, member = site.method.asks(request.state), site.member
     check_state(ask)
+    if member.study.privacy and ask.noise_multiplier is None and ask.event is None:
+        raise Refusal("not-private", "the study has a [privacy] part, and this sum would be without noise")
+    check_sum(member.policy, member.study, site.data, ask, request.sites, _parameters(request.state, site.method))
     return ask, word_plan(ask, request.sites), settled
+
+
+def _parameters(state: Arrays, method: InTurn) -> int:
+    """Return how many numbers the model has that a state trains; 0 where none is trained."""
+    if method.stage(state) != TRAIN:
+        return 0
+    weights: Arrays = method.method(state, TRAIN).result(within(TRAIN, state))
+    return sum(array.size for array in weights.values())
 
 
 def _compute(
@@ -236,9 +255,45 @@ def _compute(
 ) -> tuple[Words, Arrays]:
     """Return this site's words, and what the method wants to remember."""
     member = site.member
-    drawn = randomness.for_site(member.study.study.seed, member.name, request.heading.round)
+    drawn = randomness.for_site(member.study.study.seed, member.name, request.heading.round, member.entropy)
+    noise = None if ask.noise_multiplier is None else sum_noise(ask, request.sites, _honest(state, member))
     contribution, memory = site.method.contribute(request.state, site.data.parts[ask.part], state.memory, drawn)
-    return encode(plan, contribution, drawn.training if ask.stochastic_rounding else None), memory
+    check_subsets(member.policy, ask, contribution)
+    words = encode(plan, contribution, drawn.training if ask.stochastic_rounding else None)
+    if noise:
+        # The last word is the weight, the same for every site.
+        mechanisms.add_noise(words[:-1], noise.share, Stream(member.entropy(32)))
+    return words, memory
+
+
+def _honest(state: SiteState, member: Member) -> int:
+    """Return the fewest honest hospitals in any sum of this round that could be unmasked.
+
+    Raises: Refusal ``too-few-for-noise`` if colluding ones could be all there are.
+    """
+    secure, privacy = state.secure, member.study.privacy
+    assert secure.sharing is not None and privacy is not None
+    colluding = privacy.colluding_sites
+    if colluding is None:
+        colluding = mechanisms.default_colluding(len(secure.members))
+    honest = max(secure.sharing.roster.threshold, secure.min_sites) - colluding
+    if honest < 1:
+        raise Refusal("too-few-for-noise", f"with {colluding} colluding hospitals no honest noise may be in the sum")
+    return honest
+
+
+def cost(request: ContributeRequest, site: Site) -> tuple[Part, Event] | None:
+    """Return what the answer to a request costs, and which patients; None in a study without ``[privacy]``.
+
+    It is charged before the answer leaves (``client/ledger.py``), and it looks at no patient.
+    """
+    if site.member.study.privacy is None:
+        return None
+    ask = site.method.asks(request.state)
+    event = calibration.event_of(ask, request.sites)
+    if event is None:
+        raise Refusal("not-private", "the study has a [privacy] part, and this sum would be without noise")
+    return ask.part, event
 
 
 def check_state(ask: Ask) -> None:

@@ -6,7 +6,7 @@ killed before has not answered. Secrets of the round in progress are not in the 
 the aggregator begins the round anew.
 
 The file is the digest of a packed text and block (``shared/packing.py``), the text's length, and both; only its owner
-can read it.
+can read it. ``client/differencing.py`` keeps what it has to remember in the same form.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from shared.packing import Packed
 FILE = "state.bin"
 _MAGIC = b"consilium site state 1\n"
 _DIGEST_BYTES, _LENGTH_BYTES = 32, 8
-_HEAD_BYTES = len(_MAGIC) + _DIGEST_BYTES + _LENGTH_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +60,7 @@ def write(folder: Path, kept: Kept) -> None:
     """
     secure = dataclasses.replace(kept.state.secure, keys=None, sharing=None, masked=None, revealed=None)
     packed = packing.pack(dataclasses.replace(kept, state=dataclasses.replace(kept.state, secure=secure)))
-
-    def fill(file: BinaryIO) -> None:
-        file.write(_MAGIC + packed.digest + len(packed.text).to_bytes(_LENGTH_BYTES, "big"))
-        file.write(packed.text)
-        file.write(packed.block)
-
-    try:
-        files.make_folder(folder, files.FOLDER_MODE)
-        files.replace(folder / FILE, fill, files.SECRET_MODE)
-    except OSError as error:
-        raise Refusal("disk", f"the hospital's node cannot write its state: {_why(error)}") from None
+    write_file(folder / FILE, _MAGIC, packed)
 
 
 def read(folder: Path) -> Kept:
@@ -79,28 +68,59 @@ def read(folder: Path) -> Kept:
 
     Raises: Refusal ``state-damaged``: going on from nothing could answer a question twice.
     """
-    try:
-        content = (folder / FILE).read_bytes()
-    except FileNotFoundError:
+    damaged = Refusal("state-damaged", "what the hospital's node kept of the study cannot be read: approve it anew")
+    packed = read_file(folder / FILE, _MAGIC, damaged)
+    if packed is None:
         return Kept()
-    except OSError as error:
-        raise Refusal("disk", f"the hospital's node cannot read its state: {_why(error)}") from None
-    digest = content[len(_MAGIC) : _HEAD_BYTES - _LENGTH_BYTES]
-    text_end = _HEAD_BYTES + int.from_bytes(content[_HEAD_BYTES - _LENGTH_BYTES : _HEAD_BYTES], "big")
-    packed = Packed(content[_HEAD_BYTES:text_end], memoryview(content)[text_end:])
-    if not content.startswith(_MAGIC) or packed.digest != digest:
-        raise _damaged()
     try:
         kept: Kept = packing.unpack(packed, Kept)
     except ProtocolError:
-        raise _damaged() from None
+        raise damaged from None
     return kept
+
+
+def write_file(path: Path, magic: bytes, packed: Packed) -> None:
+    """Replace a file, mode 0600, in one step; its folder is made.
+
+    magic: the file's first bytes: what it is.
+
+    Raises: Refusal ``disk`` if it cannot be written.
+    """
+
+    def fill(file: BinaryIO) -> None:
+        file.write(magic + packed.digest + len(packed.text).to_bytes(_LENGTH_BYTES, "big"))
+        file.write(packed.text)
+        file.write(packed.block)
+
+    try:
+        files.make_folder(path.parent, files.FOLDER_MODE)
+        files.replace(path, fill, files.SECRET_MODE)
+    except OSError as error:
+        raise Refusal("disk", f"the hospital's node cannot write its state: {_why(error)}") from None
+
+
+def read_file(path: Path, magic: bytes, damaged: Refusal) -> Packed | None:
+    """Return what ``write_file`` wrote; None where there is no file.
+
+    damaged: raised if it is anything else.
+
+    Raises: Refusal ``disk`` if it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Refusal("disk", f"the hospital's node cannot read its state: {_why(error)}") from None
+    length_at = len(magic) + _DIGEST_BYTES
+    text_at = length_at + _LENGTH_BYTES
+    text_end = text_at + int.from_bytes(content[length_at:text_at], "big")
+    packed = Packed(content[text_at:text_end], memoryview(content)[text_end:])
+    if not content.startswith(magic) or packed.digest != content[len(magic) : length_at]:
+        raise damaged
+    return packed
 
 
 def _why(error: OSError) -> str:
     # The system's words for the number: what else an error says may be a path, or what a library put there.
     return os.strerror(error.errno) if error.errno else "no reason is given"
-
-
-def _damaged() -> Refusal:
-    return Refusal("state-damaged", "what the hospital's node kept of the study cannot be read: approve it anew")

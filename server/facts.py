@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.outcome import Outcome, RoundRecord, SiteSummary
+from server.outcome import Outcome, PrivacySummary, RoundRecord, SiteSummary
 from server.tables import Cell
 from shared.reasons import code_advice, code_meaning
-from shared.schema import Column
 from shared.secagg import roster
 from shared.wording import (
     NOT_SHOWN,
     UNDEFINED,
     bytes_text,
     number_text,
-    plural,
     rounds_text,
     seconds_text,
     share_text,
@@ -71,21 +69,11 @@ def _total(outcome: Outcome) -> SiteRow:
     """Return the total: of what the hospitals show when all do, else what the sums over all of them say."""
     shown = [site.counts for site in outcome.sites if site.counts]
     if len(shown) < len(outcome.sites):
-        preparation, judged = outcome.preparation, outcome.federated.n
-        return SiteRow(
-            name="All",
-            patients=NOT_SHOWN,
-            rows=f"{preparation.rows + judged:,}",
-            training=f"{preparation.rows:,}",
-            held_out=f"{judged:,}",
-            classes=_class_cells(preparation.class_rows),
-            outside=f"{sum(preparation.outside.values()):,}",
-            rounds="",
-            notes=(),
-        )
+        return _noised_total(outcome) if outcome.privacy else _summed_total(outcome)
+    named = len(outcome.study.data.classes)
     by_class = [counts.class_rows for counts in shown]
-    if any(len(rows) != len(outcome.preparation.class_rows) for rows in by_class):
-        by_class = [outcome.preparation.class_rows]
+    if any(len(rows) != named for rows in by_class):
+        by_class = [outcome.preparation.class_rows or (0,) * named]
     classes = [sum(column) for column in zip(*by_class, strict=True)]
     return SiteRow(
         name="All",
@@ -95,6 +83,37 @@ def _total(outcome: Outcome) -> SiteRow:
         held_out=f"{sum(counts.held_out_rows for counts in shown):,}",
         classes=_class_cells(classes),
         outside=f"{sum(sum(counts.out_of_contract.values()) for counts in shown):,}",
+        rounds="",
+        notes=(),
+    )
+
+
+def _summed_total(outcome: Outcome) -> SiteRow:
+    preparation, judged = outcome.preparation, outcome.federated.n
+    return SiteRow(
+        name="All",
+        patients=NOT_SHOWN,
+        rows=f"{preparation.rows + judged:,}",
+        training=f"{preparation.rows:,}",
+        held_out=f"{judged:,}",
+        classes=_class_cells(preparation.class_rows),
+        outside=f"{sum(preparation.outside.values()):,}",
+        rounds="",
+        notes=(),
+    )
+
+
+def _noised_total(outcome: Outcome) -> SiteRow:
+    """Return the total of a private run: noised sums count patients, and neither classes nor values out of contract."""
+    training, judged = outcome.preparation.rows, outcome.federated.n
+    return SiteRow(
+        name="All",
+        patients=f"about {training + judged:,}",
+        rows=NOT_SHOWN,
+        training=f"about {training:,}",
+        held_out=f"about {judged:,}",
+        classes=(Cell(NOT_SHOWN),) * len(outcome.study.data.classes),
+        outside=NOT_SHOWN,
         rounds="",
         notes=(),
     )
@@ -161,70 +180,6 @@ def left_out(outcome: Outcome) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(site, code, code_meaning(code), code_advice(code)) for site, code in outcome.left_out.items())
 
 
-@dataclass(frozen=True)
-class ColumnRow:
-    """One column of the contract, and how it was prepared."""
-
-    name: str
-    description: str
-    contract: str
-    missing: str
-    missing_share: str
-    outside: str
-    mean: str
-    deviation: str
-    fill: str
-
-
-def column_rows(outcome: Outcome) -> tuple[ColumnRow, ...]:
-    """Return one row for each feature column of a table."""
-    preparation, contract = outcome.preparation, outcome.study.data
-    rows = []
-    for encoding in preparation.columns:
-        column = contract.columns[encoding.name]
-        number = column.type == "number"
-        if column.range is not None:
-            declared = f"{column.range[0]:g} to {column.range[1]:g}{column.unit and ' ' + column.unit}"
-        else:
-            declared = f"one of {', '.join(str(level) for level in column.levels)}"
-        missing = preparation.missing[encoding.name]
-        rows.append(
-            ColumnRow(
-                name=encoding.name,
-                description=column.description,
-                contract=declared,
-                missing=f"{missing:,}",
-                missing_share=share_text(missing, preparation.rows) if missing else "",
-                outside=f"{preparation.outside[encoding.name]:,}",
-                mean=number_text(encoding.center, 4) if number else "",
-                deviation=number_text(encoding.scale, 4) if number else "",
-                fill=_fill(column, encoding.fill) if missing else "",
-            )
-        )
-    return tuple(rows)
-
-
-def _fill(column: Column, fill: float) -> str:
-    if column.type == "number":
-        return f"median, {number_text(fill, 4)}"
-    return f"share of {column.levels[1]}, {fill:.3f}" if len(column.levels) == 2 else "none of the levels"
-
-
-def image_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
-    """Return (term, text) about the images; empty for a table."""
-    images, preparation = outcome.study.data.images, outcome.preparation
-    if images is None:
-        return ()
-    low, high = images.range
-    size = f"{images.height} x {images.width} pixels, {plural(images.channels, 'channel')}"
-    facts = [("Images", f"{size}, values {low:g} to {high:g}")]
-    pairs = zip(preparation.image_mean, preparation.image_deviation, strict=True)
-    for index, (mean, deviation) in enumerate(pairs):
-        which = f" of channel {index + 1}" if images.channels > 1 else ""
-        facts.append((f"Pixels{which}", f"mean {mean:.4f}, deviation {deviation:.4f}, of values scaled to 0 to 1"))
-    return tuple(facts)
-
-
 def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     """Return (term, text) of how the run was done."""
     study = outcome.study
@@ -235,6 +190,7 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
         *where,
         ("Method", f"{study.method.name}{_options(study.method.options)}"),
         ("Training rounds", f"{len(outcome.training)} of {study.method.rounds} planned"),
+        *_privacy_facts(outcome.privacy),
         ("Server strategy", f"{study.aggregation.strategy}{_options(study.aggregation.options)}"),
         ("Secure aggregation", _masks(outcome)),
         ("Fewest hospitals that a sum may have", str(fewest_allowed(outcome))),
@@ -249,8 +205,55 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
         ("Sent to the hospitals", bytes_text(sum(record.bytes_down for record in history))),
         ("Time", f"{seconds_text(outcome.seconds_total)} in all; slowest training round {seconds_text(slowest)}"),
         ("Peak memory", bytes_text(outcome.peak_memory_bytes)),
-        ("Intervals", f"95 %, from {study.evaluation.bootstrap_replicates} Poisson resamples of the summed counts"),
+        (
+            "Intervals",
+            f"95 %, from {study.evaluation.bootstrap_replicates} Poisson resamples of the summed counts"
+            + (", with the noise drawn anew in those of noised counts" if outcome.privacy else ""),
+        ),
         ("Versions", ", ".join(f"{name} {version}" for name, version in outcome.versions.items()) or UNDEFINED),
+    )
+
+
+def _privacy_facts(privacy: PrivacySummary | None) -> tuple[tuple[str, str], ...]:
+    if privacy is None:
+        return ()
+    return (
+        (
+            "Differential privacy",
+            f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, for one {privacy.unit} at one hospital, added or"
+            " removed",
+        ),
+        (
+            "Spent",
+            f"epsilon {privacy.epsilon_training:.3g} for a training patient, {privacy.epsilon_held_out:.3g} for a"
+            " held-out one",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one stage costs the patients who are in it."""
+
+    stage: str
+    patients: str
+    noise_multiplier: str
+    exchanges: str
+    epsilon: str
+
+
+def cost_rows(outcome: Outcome) -> tuple[CostRow, ...]:
+    """Return one row for each stage of a private run; empty without privacy."""
+    stages = outcome.privacy.stages if outcome.privacy else {}
+    return tuple(
+        CostRow(
+            stage=STAGE_NAMES.get(name, name),
+            patients="held-out" if name == "evaluate" else "training",
+            noise_multiplier=number_text(stage.noise_multiplier),
+            exchanges=f"{stage.exchanges:,}",
+            epsilon=number_text(stage.epsilon),
+        )
+        for name, stage in stages.items()
     )
 
 

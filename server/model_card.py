@@ -84,15 +84,22 @@ def _data(outcome: Outcome) -> Section:
     shown = [site.counts for site in outcome.sites if site.counts]
     held_out = outcome.federated.n if patients is None else sum(counts.held_out_rows for counts in shown)
     brought = plural(rows, "row") if patients is None else f"{plural(patients, 'patient')}, {plural(rows, 'row')}"
+    noised = outcome.privacy is not None and patients is None
+    if noised:
+        brought = f"about {plural(rows, 'patient')}"
     split = (
         f"by the column {data.split_column}"
         if data.split_column
         else f"by patient ({100 * data.test_fraction:g} % of the patients, chosen by keyed hash)"
     )
+    trained = f"about {preparation.rows:,} patients" if outcome.privacy else f"{preparation.rows:,} rows"
     points = [
         f"{plural(len(outcome.sites), 'hospital')}, {brought};"
-        f" {preparation.rows:,} rows trained the model and {held_out:,} were held out, {split}."
+        f" {trained} trained the model and {'about ' if noised else ''}{held_out:,} were held out, {split}."
     ]
+    if outcome.privacy:
+        points.append("Missing and out-of-contract values and classes were not counted: each count costs privacy.")
+        return Section("Data", points=tuple(points))
     if data.classes:
         whole = sum(preparation.class_rows)
         counts = zip(data.classes, preparation.class_rows, strict=True)
@@ -123,7 +130,11 @@ def _method(outcome: Outcome) -> Section:
 
 
 def _results(outcome: Outcome) -> Section:
-    judged = [("Together", outcome.federated)] + ([("Pooled", outcome.pooled)] if outcome.pooled else [])
+    judged = [("Together, noised" if outcome.privacy else "Together", outcome.federated)]
+    if outcome.federated_exact:
+        judged.append(("Together, exact", outcome.federated_exact))
+    if outcome.pooled:
+        judged.append(("Pooled, without noise" if outcome.privacy else "Pooled", outcome.pooled))
     units = {metric: label_unit(outcome, metric) for metric in outcome.federated.metrics}
     head = ("Metric", *(f"{name} (95 % interval)" for name, _ in judged))
     body = tuple(
@@ -138,12 +149,29 @@ def _results(outcome: Outcome) -> Section:
         for metric, unit in units.items()
     )
     verdict = verdict_of(outcome)
-    paragraphs = [f"On {outcome.federated.n:,} held-out rows of all hospitals. {verdict.answer}", *verdict.cautions]
+    about = "about " if outcome.noised else ""
+    paragraphs = [
+        f"On {about}{outcome.together.n:,} held-out rows of all hospitals. {verdict.answer}",
+        *verdict.cautions,
+        *_noised(outcome),
+    ]
     if outcome.federated.classes:
         name, share = majority_share(outcome.federated)
         if not math.isnan(share):
             paragraphs.append(f"Calling every row {name} would have an accuracy of {share:.3f}.")
     return Section("Results", tuple(paragraphs), table=(head, *body))
+
+
+def _noised(outcome: Outcome) -> list[str]:
+    """Return which numbers are noised and which are not."""
+    if not outcome.privacy:
+        return []
+    told = ["Metrics of a private run come from noised counts; their intervals cover the noise."]
+    if outcome.federated_exact:
+        told.append("The exact ones were computed by the simulation; a run between hospitals does not have them.")
+    if outcome.compared:
+        told.append("The models to compare with were trained and judged without noise.")
+    return [" ".join(told)]
 
 
 def _limits(outcome: Outcome) -> Section:
@@ -176,6 +204,15 @@ def _limits(outcome: Outcome) -> Section:
 
 
 def _privacy(outcome: Outcome) -> str:
+    if outcome.privacy:
+        it = outcome.privacy
+        return (
+            f"Weights, preparation and noised metrics are differentially private: epsilon {it.epsilon:g}, delta"
+            f" {it.delta:g}, for one {it.unit} at one hospital, added or removed. Training patients paid epsilon"
+            f" {it.epsilon_training:.3g}, held-out ones {it.epsilon_held_out:.3g}. Patients are not linked across"
+            " hospitals: for one who is at two, epsilon counts twice."
+            + ("" if outcome.deployed else " In this simulation all data and the noise lay on one machine.")
+        )
     if outcome.study.aggregation.secure:
         where = "between hospitals" if outcome.deployed else "in a simulation"
         who = "the aggregator" if outcome.deployed else "the aggregator's code"

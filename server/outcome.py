@@ -53,6 +53,39 @@ class SiteSummary:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage of a private run costs a patient who is in it.
+
+    noise_multiplier: standard deviation of the noise over one patient's influence.
+    exchanges: how many sums, or local trainings, had that noise.
+    epsilon: of this stage alone, at the delta of the study.
+    """
+
+    noise_multiplier: float
+    exchanges: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class PrivacySummary:
+    """The guarantee of a run; neighbours differ by one patient, added or removed.
+
+    unit: whose presence is hidden.
+    epsilon, delta: what the study promises.
+    stages: ``prepare``, ``train`` and ``evaluate``, in that order.
+    epsilon_training: spent of a training patient's budget, by preparation and training together.
+    epsilon_held_out: spent of a held-out patient's, by evaluation.
+    """
+
+    unit: str
+    epsilon: float
+    delta: float
+    stages: Mapping[str, StageCost]
+    epsilon_training: float
+    epsilon_held_out: float
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """Everything that a run leaves behind, besides its checkpoint.
@@ -70,6 +103,12 @@ class Outcome:
     cautions: sentences about this run that a reader of its numbers must know.
     deployed: whether it ran between real hospitals, where nobody has the data to compare with.
     left_out: reason code by name of enrolled hospitals that did not take part.
+    privacy: the guarantee of a study with ``[privacy]``. ``federated`` and ``subgroups`` are then from noised sums, and
+        whatever was compared or computed from one site's data alone is not private.
+    federated_exact: of such a study in a simulation, the released model on all held-out rows, without noise; a run
+        between hospitals cannot know it.
+
+    Raises: ValueError if the study has a privacy part and there is no ``privacy``, or the other way round.
     """
 
     study: Study
@@ -91,6 +130,22 @@ class Outcome:
     cautions: tuple[str, ...] = ()
     deployed: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
+    privacy: PrivacySummary | None = None
+    federated_exact: Judgement | None = None
+
+    def __post_init__(self) -> None:
+        if (self.privacy is None) != (self.study.privacy is None):
+            raise ValueError("an outcome has a privacy summary exactly if its study has a privacy part")
+
+    @property
+    def together(self) -> Judgement:
+        """The released model as it is compared with others: judged without noise where that is known."""
+        return self.federated_exact or self.federated
+
+    @property
+    def noised(self) -> bool:
+        """Whether ``together`` is from noised sums."""
+        return self.privacy is not None and self.federated_exact is None
 
     @property
     def compared(self) -> bool:
@@ -136,7 +191,7 @@ class Outcome:
 def patients_and_rows(outcome: Outcome) -> tuple[int | None, int]:
     """Return how many patients and rows all hospitals brought; None for patients unless every hospital shows them.
 
-    Rows are then those that trained the model and those that judged it, which the sums say.
+    Rows are then those that trained the model and those that judged it, which the sums say; noised sums say patients.
     """
     shown = [site.counts for site in outcome.sites if site.counts]
     if len(shown) < len(outcome.sites):
@@ -175,7 +230,9 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
         },
         "sites": sites,
         "rounds_completed": len(history),
+        "privacy": _privacy(outcome.privacy) if outcome.privacy else None,
         "federated": outcome.federated.values(),
+        "federated_exact": outcome.federated_exact.values() if outcome.federated_exact else None,
         "pooled": outcome.pooled.values() if outcome.pooled else None,
         "local": {name: judgement.values() for name, judgement in outcome.local.items()},
         "local_at_home": {name: judgement.values() for name, judgement in outcome.local_at_home.items()},
@@ -197,6 +254,18 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
         "seconds_rounds": sum(record.seconds for record in outcome.history),
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "versions": dict(outcome.versions),
+    }
+
+
+def _privacy(privacy: PrivacySummary) -> dict[str, Any]:
+    return {
+        "unit": privacy.unit,
+        "epsilon": privacy.epsilon,
+        "delta": privacy.delta,
+        "epsilon_training": privacy.epsilon_training,
+        "epsilon_held_out": privacy.epsilon_held_out,
+        "noise_multipliers": {name: stage.noise_multiplier for name, stage in privacy.stages.items()},
+        "epsilon_by_stage": {name: stage.epsilon for name, stage in privacy.stages.items()},
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from server import output
 from server.outcome import Outcome, SiteSummary, shown_judgement
 from server.preflight import Cohort
+from server.privacy import summary_of
 from server.training import Progress
 from shared.judgement import judge
 from shared.messages import Ended
@@ -49,4 +50,5 @@ def outcome_of(
         versions={**versions(), "code": code_digest()},
         deployed=True,
         left_out=dict(cohort.left_out),
+        privacy=summary_of(study),
     )

@@ -10,14 +10,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from server import charts, facts, tables
+from server import calls, charts, facts, prepared, tables
 from server.model_card import card_sections, model_card
 from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
 from shared import files
 from shared.errors import NotWritten
 from shared.pages import environment
-from shared.wording import METRIC_WORDS, plural, value_text
+from shared.scores_private import BINS
+from shared.wording import METRIC_WORDS, number_text, plural, value_text
 
 __all__ = ["model_card", "render", "write_report"]
 
@@ -50,6 +51,10 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "study": study,
         "outcome": outcome,
         "judgement": judgement,
+        "together": outcome.together,
+        "bins": BINS,
+        "odds": number_text(math.exp(outcome.privacy.epsilon)) if outcome.privacy else "",
+        "costs": facts.cost_rows(outcome),
         "sizes": _sizes(outcome),
         "noun": row_noun(outcome),
         "verdict": verdict_of(outcome),
@@ -61,14 +66,14 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "homeless": [site.name for site in outcome.sites if site.name not in outcome.per_site],
         "subgroups": tables.subgroup_table(outcome) if outcome.subgroups else None,
         "legend": tables.legend(judgement),
-        "confusion": tables.confusion_rows(judgement),
-        "diagnostics": tables.diagnostic_values(judgement),
+        "confusion": calls.confusion_rows(judgement),
+        "diagnostics": calls.diagnostic_values(judgement),
         "majority": _majority(outcome),
         "sites": facts.site_rows(outcome),
         "absences": facts.absences(outcome.history),
         "left_out": facts.left_out(outcome),
-        "columns": facts.column_rows(outcome),
-        "images": facts.image_facts(outcome),
+        "columns": prepared.column_rows(outcome),
+        "images": prepared.image_facts(outcome),
         "run": facts.run_facts(outcome),
         "fewest": facts.fewest_allowed(outcome),
         "card": card_sections(outcome),
@@ -98,7 +103,8 @@ def _sizes(outcome: Outcome) -> str:
     hospitals = plural(len(outcome.sites), "hospital")
     patients, rows = patients_and_rows(outcome)
     if patients is None:
-        return f"{hospitals}, {plural(rows, 'row')}"
+        counted = f"about {plural(rows, 'patient')}" if outcome.privacy else plural(rows, "row")
+        return f"{hospitals}, {counted}"
     counted = plural(patients, "patient") + ("" if rows == patients else f", {plural(rows, 'row')}")
     return f"{hospitals}, {counted}"
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from server.charts import area, line_style, wilson
+from server.charts import area, line_style
 from server.gain import apart, gain, too_few
 from server.outcome import Outcome
 from server.verdict import label_unit, main_metric
@@ -39,7 +39,7 @@ class Mark:
 class ModelRow:
     """One model in a comparison.
 
-    kind: ``alone``, ``together``, ``pooled`` or ``subgroup``.
+    kind: ``alone``, ``together``, ``released``, ``pooled`` or ``subgroup``.
     gain: by how much the model trained together is better, by the main metric.
     cells: one for each metric.
     """
@@ -91,31 +91,38 @@ def headlines(outcome: Outcome) -> tuple[Headline, ...]:
         shown.append(
             Headline(which, value_text(metric, statistics.median(alone)), spread and f"hospitals: {spread}", "alone")
         )
-    together = _cell(metric, outcome.federated.metrics[metric])
+    together = cell_of(metric, outcome.together.metrics[metric])
     shown.append(Headline("Together", together.value, together.range and f"95 %: {together.range}", "together"))
+    if outcome.federated_exact:
+        noised = cell_of(metric, outcome.federated.metrics[metric])
+        shown.append(
+            Headline("As released, noised", noised.value, noised.range and f"95 %: {noised.range}", "released")
+        )
     if outcome.pooled:
-        pooled = _cell(metric, outcome.pooled.metrics[metric])
+        pooled = cell_of(metric, outcome.pooled.metrics[metric])
         shown.append(Headline("Pooled", pooled.value, pooled.range and f"95 %: {pooled.range}", "pooled"))
     return tuple(shown)
 
 
 def comparison_table(outcome: Outcome) -> ModelTable:
-    """Return each hospital alone, together, and pooled, on all held-out rows."""
+    """Return each hospital alone, together (exact, and as it is released), and pooled, on all held-out rows."""
     models = [(f"{name} alone", "alone", judgement) for name, judgement in outcome.local.items()]
-    models.append(("Together", "together", outcome.federated))
+    models.append(("Together", "together", outcome.together))
+    if outcome.federated_exact:
+        models.append(("Together, as released: noised", "released", outcome.federated))
     if outcome.pooled:
         models.append(("Pooled", "pooled", outcome.pooled))
-    return _model_table(outcome, models)
+    return _model_table(outcome, models, outcome.together)
 
 
 def subgroup_table(outcome: Outcome) -> ModelTable:
     """Return the model trained together on each subgroup's held-out rows, below everyone."""
     models = [("Everyone", "together", outcome.federated)]
     models += [(name, "subgroup", judgement) for name, judgement in outcome.subgroups.items()]
-    return _model_table(outcome, models)
+    return _model_table(outcome, models, outcome.federated)
 
 
-def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]]) -> ModelTable:
+def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]], together: Judgement) -> ModelTable:
     metrics = tuple(outcome.federated.metrics)
     main = main_metric(outcome)
     intervals = [judgement.metrics[main] for _, _, judgement in models]
@@ -130,14 +137,14 @@ def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]])
             name=name,
             kind=kind,
             mark=_mark(judgement.metrics[main], place),
-            gain=_gain(main, outcome.federated, judgement) if kind in ("alone", "pooled") else Cell(""),
-            cells=tuple(_cell(metric, judgement.metrics[metric]) for metric in metrics),
+            gain=_gain(main, together, judgement) if kind in ("alone", "pooled") else Cell(""),
+            cells=tuple(cell_of(metric, judgement.metrics[metric]) for metric in metrics),
             n=f"{judgement.n:,}",
         )
         for name, kind, judgement in models
     ]
     heads = tuple((METRIC_WORDS[metric].label, _direction(metric, label_unit(outcome, metric))) for metric in metrics)
-    own = outcome.federated.metrics[main].value
+    own = together.metrics[main].value
     return ModelTable(
         heads,
         tuple(rows),
@@ -147,7 +154,8 @@ def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]])
     )
 
 
-def _cell(metric: str, interval: Interval) -> Cell:
+def cell_of(metric: str, interval: Interval) -> Cell:
+    """Return a metric's value and interval as tables print them."""
     value = value_text(metric, interval.value)
     return Cell(value, "" if value == UNDEFINED else range_text(metric, interval))
 
@@ -196,7 +204,7 @@ def home_rows(outcome: Outcome) -> tuple[HomeRow, ...]:
     metric = main_metric(outcome)
     rows = []
     for name, together in outcome.per_site.items():
-        cell = _cell(metric, together.metrics.get(metric, _NO_INTERVAL))
+        cell = cell_of(metric, together.metrics.get(metric, _NO_INTERVAL))
         own = outcome.local_at_home.get(name)
         if own is None:
             rows.append(HomeRow(name, f"{together.n:,}", Cell(UNDEFINED), cell, Cell(UNDEFINED), "not compared"))
@@ -205,7 +213,7 @@ def home_rows(outcome: Outcome) -> tuple[HomeRow, ...]:
             HomeRow(
                 name=name,
                 n=f"{together.n:,}",
-                own=_cell(metric, own.metrics[metric]),
+                own=cell_of(metric, own.metrics[metric]),
                 together=cell,
                 gain=_gain(metric, together, own),
                 reading=_reading(metric, together, own),
@@ -258,42 +266,3 @@ def legend(judgement: Judgement) -> tuple[LegendEntry, ...]:
         for index, curve in enumerate(judgement.curves)
         if judgement.classes
     )
-
-
-@dataclass(frozen=True)
-class ConfusionRow:
-    """Rows of one true class, by called class: (count, share of the true class)."""
-
-    name: str
-    cells: tuple[tuple[str, float], ...]
-
-
-def confusion_rows(judgement: Judgement) -> tuple[ConfusionRow, ...]:
-    """Return the confusion table; empty for a number."""
-    rows = []
-    for name, counts in zip(judgement.classes, judgement.confusion, strict=True):
-        whole = max(float(counts.sum()), 1.0)
-        rows.append(ConfusionRow(name, tuple((f"{count:,.0f}", float(count) / whole) for count in counts)))
-    return tuple(rows)
-
-
-def diagnostic_values(judgement: Judgement) -> tuple[tuple[str, str, Cell], ...]:
-    """Return (name, meaning, value) of what a binary confusion table says of a test, with Wilson intervals."""
-    if len(judgement.classes) != 2:
-        return ()
-    (tn, fp), (fn, tp) = judgement.confusion.tolist()
-    no, yes = judgement.classes
-    shares = (
-        ("Sensitivity", f"of those with {yes}, called {yes}", tp, tp + fn),
-        ("Specificity", f"of those with {no}, called {no}", tn, tn + fp),
-        ("Positive predictive value", f"of those called {yes}, have {yes}", tp, tp + fp),
-        ("Negative predictive value", f"of those called {no}, have {no}", tn, tn + fn),
-    )
-    return tuple((name, meaning, _share_cell(hits, rows)) for name, meaning, hits, rows in shares)
-
-
-def _share_cell(hits: float, rows: float) -> Cell:
-    if not rows:
-        return Cell(UNDEFINED)
-    low, high = wilson(hits, rows)
-    return Cell(f"{hits / rows:.3f}", f"{low:.3f} to {high:.3f}, {hits:,.0f} of {rows:,.0f}")

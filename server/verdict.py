@@ -58,15 +58,21 @@ def label_unit(outcome: Outcome, metric: str) -> str:
 def verdict_of(outcome: Outcome) -> Verdict:
     """Return the answer to "is it worth training together?" for one run."""
     metric = main_metric(outcome)
-    own = outcome.federated.metrics[metric]
+    own = outcome.together.metrics[metric]
     if math.isnan(own.value):
         return Verdict("open", "This run cannot tell: the model could not be judged.", (_not_judged(outcome),), ())
-    comparison = compare(metric, outcome.federated, outcome.local)
+    comparison = compare(metric, outcome.together, outcome.local)
     useless = _no_better_than_guessing(outcome)
     tone, answer = _answer(comparison, outcome)
     if useless:
         tone, answer = "no", f"No: {useless[0].lower()}{useless[1:]}"
-    reasons = [_level(outcome), *_against_alone(outcome, comparison), *_against_pooled(outcome), *_at_home(outcome)]
+    reasons = [
+        _level(outcome),
+        *_released(outcome),
+        *_against_alone(outcome, comparison),
+        *_against_pooled(outcome),
+        *_at_home(outcome),
+    ]
     if outcome.deployed and not outcome.compared:
         reasons.append(_SIMULATE)
     return Verdict(tone, answer, tuple(reasons), tuple(_cautions(outcome)))
@@ -110,7 +116,7 @@ def _nothing_compared(outcome: Outcome) -> str:
 def _no_better_than_guessing(outcome: Outcome) -> str:
     """Return a sentence if the model is not shown to be of any use, else an empty text."""
     metric = "r2" if outcome.study.data.task == "number" else "auroc"
-    own = outcome.federated.metrics[metric]
+    own = outcome.together.metrics[metric]
     if math.isnan(own.value) or own.low > GUESSING[metric]:
         return ""
     guess = "predicting the mean for everybody (R² 0)" if metric == "r2" else "guessing (AUROC 0.5)"
@@ -118,8 +124,9 @@ def _no_better_than_guessing(outcome: Outcome) -> str:
 
 
 def _level(outcome: Outcome) -> str:
-    judgement, data = outcome.federated, outcome.study.data
-    rows = f"{judgement.n:,} held-out {row_noun(outcome)}{'' if judgement.n == 1 else 's'}"
+    judgement, data = outcome.together, outcome.study.data
+    about = "about " if outcome.noised else ""
+    rows = f"{about}{judgement.n:,} held-out {row_noun(outcome)}{'' if judgement.n == 1 else 's'}"
     if data.task == "number":
         error, explained = judgement.metrics["mae"], judgement.metrics["r2"]
         off = interval_text("mae", error, label_unit(outcome, "mae"))
@@ -137,6 +144,21 @@ def _level(outcome: Outcome) -> str:
     )
 
 
+def _released(outcome: Outcome) -> list[str]:
+    """Return what a run between hospitals would say, where the exact value is known beside it."""
+    if outcome.federated_exact is None:
+        return []
+    metric = main_metric(outcome)
+    label = wording.in_sentence(METRIC_WORDS[metric].label)
+    noised = outcome.federated.metrics[metric]
+    told = (
+        f"they would not know {label}, which the noise drowns."
+        if math.isnan(noised.value)
+        else f"noised, {label} {interval_text(metric, noised)}; its interval covers the noise, too."
+    )
+    return [f"That is exact, as only a simulation can be. What hospitals would see of the same model: {told}"]
+
+
 def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
     metric = main_metric(outcome)
     words, unit = METRIC_WORDS[metric], label_unit(outcome, metric)
@@ -145,7 +167,7 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
     alone = {name: value for name, value in alone.items() if not math.isnan(value)}
     if not alone:
         return []
-    own = outcome.federated.metrics[metric].value
+    own = outcome.together.metrics[metric].value
     ranked = sorted(alone, key=lambda name: alone[name] * words.better)
     worst, best = ranked[0], ranked[-1]
     middle = statistics.median(alone.values())
@@ -176,15 +198,16 @@ def _against_pooled(outcome: Outcome) -> list[str]:
     if outcome.pooled is None:
         return []
     metric = main_metric(outcome)
-    own, pooled = outcome.federated.metrics[metric], outcome.pooled.metrics[metric]
+    own, pooled = outcome.together.metrics[metric], outcome.pooled.metrics[metric]
     if math.isnan(pooled.value):
         return []
     unit = label_unit(outcome, metric)
     reached = f"with all data in one place, the same kind of model reaches {interval_text(metric, pooled, unit)}"
     gap = value_text(metric, abs(own.value - pooled.value)) + (unit and f" {unit}")
-    sign = apart(metric, outcome.federated, outcome.pooled)
+    sign = apart(metric, outcome.together, outcome.pooled)
     if sign < 0:
-        return [f"Not pooling the data costs {gap} of {wording.in_sentence(METRIC_WORDS[metric].label)}: {reached}."]
+        what = "Not pooling the data, and the noise, cost" if outcome.privacy else "Not pooling the data costs"
+        return [f"{what} {gap} of {wording.in_sentence(METRIC_WORDS[metric].label)}: {reached}."]
     if sign > 0:
         return [f"It is {gap} better than pooling the data, which is unusual and worth a second look: {reached}."]
     return [f"Against pooling the data, these {row_noun(outcome)}s show no clear loss: {reached}, {gap} away."]
@@ -212,14 +235,16 @@ def _cautions(outcome: Outcome) -> list[str]:
     noun = row_noun(outcome)
     cautions = list(outcome.cautions)
     judged = {judgement.n for judgement in outcome.local.values()} | ({outcome.pooled.n} if outcome.pooled else set())
-    if judged - {outcome.federated.n}:
+    if judged - {outcome.together.n}:
         cautions.append(
             f"The models were not all judged on the same {noun}s (see the last column of the table): compare with care."
         )
-    if outcome.federated.n < FEW_ROWS:
-        held_out = f"Only {plural(outcome.federated.n, noun)} {'was' if outcome.federated.n == 1 else 'were'} held out"
+    n = outcome.together.n
+    if n < FEW_ROWS:
+        about = "about " if outcome.noised else ""
+        held_out = f"Only {about}{plural(n, noun)} {'was' if n == 1 else 'were'} held out"
         cautions.append(
-            f"{held_out}: {'too few to compare models' if too_few(outcome.federated) else 'intervals are wide'}."
+            f"{held_out}: {'too few to compare models' if too_few(outcome.together) else 'intervals are wide'}."
         )
     incomplete = sum(bool(record.dropped) for record in outcome.training)
     if incomplete:
@@ -237,12 +262,14 @@ def _cautions(outcome: Outcome) -> list[str]:
 
 
 def _not_judged(outcome: Outcome) -> str:
-    if not outcome.federated.n:
+    if outcome.noised:
+        return "The noise is larger than what the held-out patients could show: they are too few for this epsilon."
+    if not outcome.together.n:
         return "No patients were held out."
     if outcome.study.data.task == "number":
         return "The error is not defined on the held-out patients."
     return (
-        f"The {plural(outcome.federated.n, 'held-out row')} all belong to one class, and ranking needs two. The other"
+        f"The {plural(outcome.together.n, 'held-out row')} all belong to one class, and ranking needs two. The other"
         " values in the table still hold."
     )
 
@@ -256,7 +283,10 @@ def row_noun(outcome: Outcome) -> str:
 
 
 def majority_share(judgement: Judgement) -> tuple[str, float]:
-    """Return the most frequent held-out class and its share: the accuracy of calling every row that."""
+    """Return the most frequent held-out class and its share: the accuracy of calling every row that.
+
+    NaN where there is no confusion table, as of noised sums over many classes.
+    """
     rows = judgement.confusion.sum(axis=1)
     if not rows.sum():
         return wording.UNDEFINED, math.nan

@@ -34,7 +34,7 @@ from shared.methods import METHODS
 from shared.methods.base import TrainingMethod
 from shared.preparation import Preparation
 from shared.schema import Cell, DataContract
-from shared.study import Study, as_plain, digest_of, parse_study
+from shared.study import Study, approved_parts, digest_of, parse_study
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -126,7 +126,7 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
         raise OutputError(
             f"{folder}: expected an older bundle or nothing here. Move it away or choose another --output."
         )
-    schema = {key: value for key, value in as_plain(study).items() if key != "simulation"}
+    schema = approved_parts(study)
     archive = io.BytesIO()
     np.savez(archive, allow_pickle=False, **{name: np.asarray(array) for name, array in weights.items()})
     files = {

@@ -40,12 +40,14 @@ class WordPlan:
     fraction_bits: f of each entry.
     word_bits: 32 or 64.
     sites: the number n of sites for which the sum is proved not to wrap.
+    reach: how far noise may move a number of the sum beyond its bounds, in units.
     """
 
     entries: tuple[Entry, ...]
     fraction_bits: tuple[int, ...]
     word_bits: int
     sites: int
+    reach: float = 0.0
 
     @cached_property
     def size(self) -> int:
@@ -151,7 +153,7 @@ def check_sum(plan: WordPlan, vector: NDArray[np.float64], contributors: int) ->
     Words that are no encoding of values within their bounds are found by this, not those of wrong values within them.
     """
     for entry, scale, place in plan.parts():
-        most = contributors * math.ceil(entry.bound * scale) / scale
+        most = contributors * math.ceil(entry.bound * scale) / scale + plan.reach
         # Two passes, and no second vector.
         if max(vector[place].max(initial=0.0), -vector[place].min(initial=0.0)) > most:
             raise ProtocolError("not-a-sum", f"{entry.name} exceeds what {contributors} contributions can add up to")

@@ -9,15 +9,20 @@ from shared.randomness import generator
 if TYPE_CHECKING:
     from shared.metrics import Judgement
     from shared.scores import Sums
+    from shared.scores_private import PrivateSums
     from shared.study import Study
 
 
-def judge(study: Study, label: str, sums: Sums) -> Judgement:
-    """Return the judgement of some sums.
+def judge(study: Study, label: str, sums: Sums | PrivateSums) -> Judgement:
+    """Return the judgement of some sums, exact or noised.
 
     label: what is judged, such as ``site/Cleveland``; it seeds the resamples.
     """
-    from shared import metrics
+    from shared import metrics, metrics_private
+    from shared.scores_private import PrivateSums
 
     drawn = generator(study.study.seed, "bootstrap", label)
-    return metrics.judge(sums, study.evaluation.bootstrap_replicates, drawn)
+    replicates = study.evaluation.bootstrap_replicates
+    if isinstance(sums, PrivateSums):
+        return metrics_private.judge(sums, replicates, drawn)
+    return metrics.judge(sums, replicates, drawn)

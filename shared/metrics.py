@@ -46,7 +46,7 @@ class Curve:
     false_positive_rate, true_positive_rate: of the ROC curve, from (0, 0) to (1, 1).
     recall, precision: of the precision-recall curve, by falling threshold.
     predicted, observed, rows: calibration: mean prediction, share (or mean) observed, and rows, for each group that
-        has rows.
+        has rows. Of noised sums, rows are as many as would tell the observed share that well without noise.
     """
 
     name: str
@@ -66,7 +66,10 @@ class Judgement:
     metrics: ``CLASS_METRICS`` or ``NUMBER_METRICS`` with intervals.
     n: rows.
     curves: one for each judged class, or one for a number.
-    classes, confusion: names, and rows by true and predicted class; empty for a number.
+    classes, confusion: names, and rows by true and predicted class; empty for a number. Of noised sums over more than
+        two classes there is no confusion table, and no count is whole.
+    diagnostics: of noised sums over two classes: ``sensitivity``, ``specificity``, ``ppv`` and ``npv``, with intervals
+        that know the noise. Of exact sums they follow from ``confusion``.
     """
 
     metrics: Mapping[str, Interval]
@@ -74,6 +77,7 @@ class Judgement:
     curves: tuple[Curve, ...]
     classes: tuple[str, ...] = ()
     confusion: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    diagnostics: Mapping[str, Interval] = field(default_factory=dict)
 
     def values(self) -> dict[str, float | int | None]:
         """Return the point values and ``n``, as ``metrics.json`` has them: None where undefined."""
@@ -92,7 +96,7 @@ def judge(sums: Sums, replicates: int, generator: np.random.Generator) -> Judgem
         return _judge_number(sums, replicates, generator)
     metrics = _class_values(sums)
     samples = _class_samples(sums, replicates, generator)
-    intervals = {name: _interval(metrics[name], samples[name]) for name in samples}
+    intervals = {name: interval_of(metrics[name], samples[name]) for name in samples}
     intervals["brier"] = _mean_interval(sums.brier, sums.brier_squared, sums.n)
     intervals["log_loss"] = _mean_interval(sums.log_loss, sums.log_loss_squared, sums.n)
     names = sums.classes[1:] if len(sums.classes) == 2 else sums.classes
@@ -102,7 +106,7 @@ def judge(sums: Sums, replicates: int, generator: np.random.Generator) -> Judgem
 
 def _class_values(sums: ClassSums) -> dict[str, float]:
     n = sums.n
-    auroc, precision = _ranking(sums.histogram)
+    auroc, precision = ranking(sums.histogram)
     return {
         "auroc": _mean(auroc),
         "average_precision": _mean(precision),
@@ -112,7 +116,7 @@ def _class_values(sums: ClassSums) -> dict[str, float]:
     }
 
 
-def _ranking(histogram: Floats) -> tuple[Floats, Floats]:
+def ranking(histogram: Floats) -> tuple[Floats, Floats]:
     """Return (AUROC, average precision) for histograms of shape (..., 2, bins); NaN where a class is absent.
 
     AUROC is the chance that a random row inside scores above a random row outside, ties counting half (Mann-Whitney).
@@ -134,28 +138,28 @@ def _class_samples(sums: ClassSums, replicates: int, generator: np.random.Genera
     auroc, precision = [], []
     for counts in sums.histogram:
         filled = np.flatnonzero(counts.sum(axis=0))  # empty bins stay empty: only filled ones are drawn
-        ranking = []
-        for batch in _batches(replicates, 2 * len(filled)):
+        ranked = []
+        for batch in batches(replicates, 2 * len(filled)):
             size = (batch.stop - batch.start, 2, len(filled))
-            ranking.append(_ranking(generator.poisson(counts[:, filled], size=size).astype(np.float64)))
-        auroc.append(np.concatenate([each[0] for each in ranking]))
-        precision.append(np.concatenate([each[1] for each in ranking]))
+            ranked.append(ranking(generator.poisson(counts[:, filled], size=size).astype(np.float64)))
+        auroc.append(np.concatenate([each[0] for each in ranked]))
+        precision.append(np.concatenate([each[1] for each in ranked]))
     cells = generator.poisson(sums.confusion, size=(replicates, *sums.confusion.shape))
     accuracy = np.trace(cells, axis1=1, axis2=2) / np.maximum(cells.sum(axis=(1, 2)), 1)
     values = _class_values(sums)
     return {
-        "auroc": _centred(_nanmean(np.stack(auroc)), values["auroc"]),
-        "average_precision": _centred(_nanmean(np.stack(precision)), values["average_precision"]),
+        "auroc": centred(mean_defined(np.stack(auroc)), values["auroc"]),
+        "average_precision": centred(mean_defined(np.stack(precision)), values["average_precision"]),
         "accuracy": accuracy,
     }
 
 
-def _centred(samples: Floats, value: float) -> Floats:
-    """Return resamples moved so that their mean is the value, within [0, 1].
+def centred(samples: Floats, value: float, most: float = 1.0) -> Floats:
+    """Return resamples of a share moved so that their mean is the value, within [0, most].
 
     A row that is drawn twice ties with itself, which lifts resampled average precision above what new rows would give.
     """
-    return np.clip(samples + (value - _mean(samples)), 0.0, 1.0)
+    return np.clip(samples + (value - _mean(samples)), 0.0, most)
 
 
 def _mean_interval(total: float, squares: float, n: int) -> Interval:
@@ -167,7 +171,7 @@ def _mean_interval(total: float, squares: float, n: int) -> Interval:
     return Interval(mean, max(mean - half, 0.0), mean + half)
 
 
-def _batches(replicates: int, size: int) -> list[slice]:
+def batches(replicates: int, size: int) -> list[slice]:
     """Return slices of the resamples, each of at most ``_DRAWN_AT_ONCE`` counts; the stream of draws is the same."""
     step = max(1, _DRAWN_AT_ONCE // max(size, 1))
     return [slice(start, min(start + step, replicates)) for start in range(0, replicates, step)]
@@ -207,7 +211,7 @@ def _judge_number(sums: NumberSums, replicates: int, generator: np.random.Genera
     resampled = np.concatenate(
         [
             generator.poisson(sums.histogram[filled], size=(batch.stop - batch.start, len(filled))) @ costs
-            for batch in _batches(replicates, len(filled))
+            for batch in batches(replicates, len(filled))
         ]
     )
     absolute, squared = (resampled[:, column] / np.maximum(resampled[:, 0], 1) for column in (1, 2))
@@ -217,9 +221,9 @@ def _judge_number(sums: NumberSums, replicates: int, generator: np.random.Genera
 
     exact = np.array([sums.squared / n]) if sums.n else np.array([np.nan])
     metrics = {
-        "mae": _interval(width * sums.absolute / n if sums.n else math.nan, width * absolute),
-        "rmse": _interval(width * float(np.sqrt(exact[0])), width * np.sqrt(squared)),
-        "r2": _interval(float(r2(exact)[0]), r2(squared)),
+        "mae": interval_of(width * sums.absolute / n if sums.n else math.nan, width * absolute),
+        "rmse": interval_of(width * float(np.sqrt(exact[0])), width * np.sqrt(squared)),
+        "r2": interval_of(float(r2(exact)[0]), r2(squared)),
     }
     groups = sums.groups[sums.groups[:, 0] > 0]
     none = np.zeros(0)
@@ -227,7 +231,8 @@ def _judge_number(sums: NumberSums, replicates: int, generator: np.random.Genera
     return Judgement(metrics, sums.n, (Curve("", none, none, none, none, predicted, observed, groups[:, 0]),))
 
 
-def _interval(value: float, samples: Floats) -> Interval:
+def interval_of(value: float, samples: Floats) -> Interval:
+    """Return a value with the percentiles of its resamples, those that are defined."""
     defined = samples[~np.isnan(samples)]
     if math.isnan(value) or not len(defined):
         return Interval(value, math.nan, math.nan)
@@ -240,7 +245,7 @@ def _mean(values: Floats) -> float:
     return float(defined.mean()) if len(defined) else math.nan
 
 
-def _nanmean(values: Floats) -> Floats:
+def mean_defined(values: Floats) -> Floats:
     """Return the mean over the first axis of the defined values; NaN where none is."""
     defined = ~np.isnan(values)
     count = defined.sum(axis=0)

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.examples import Arrays
 from shared.methods import METHODS
-from shared.methods.base import ServerOptimizer
+from shared.methods.base import PlainMean, ServerOptimizer
 from shared.methods.combinators import InTurn, Results, SideBySide, Stage
 from shared.methods.evaluation import EvaluationMethod
+from shared.methods.evaluation_private import PrivateEvaluationMethod
 from shared.methods.preparation import PreparationMethod
+from shared.methods.preparation_private import PrivatePreparationMethod, blank
+from shared.preparation import Preparation
+from shared.privacy import calibration, mechanisms
+from shared.privacy.accounting import SampledGaussian
+from shared.privacy.calibration import Multipliers, Releases, Steps
+from shared.secagg import roster
 from shared.study import Study
 
 PREPARE, TRAIN, EVALUATE = "prepare", "train", "evaluate"
@@ -21,14 +29,21 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
     """Return the method that a whole study is.
 
     optimizer: how the aggregator moves weights with their mean; sites never use it.
+
+    Raises: StudyError if no noise keeps the study within its ``[privacy]``.
     """
-    kind = METHODS[study.method.name]
+    noise = multipliers_of(study)
+
+    def prepare(_results: Results) -> Any:
+        return PrivatePreparationMethod(study.data, noise.prepare) if noise else PreparationMethod(study.data)
 
     def train(results: Results) -> Any:
-        return kind.create(study, results[PREPARE], optimizer)
+        return _training(study, results[PREPARE], optimizer, noise.train if noise else None)
 
-    def evaluate(results: Results) -> SideBySide:
+    def evaluate(results: Results) -> Any:
         method = train(results)
+        if noise:
+            return _private_evaluation(study, method, results[TRAIN], results[PREPARE], noise.evaluate)
         return SideBySide(
             {
                 name: EvaluationMethod(
@@ -43,13 +58,63 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
             }
         )
 
-    return InTurn(
-        [
-            Stage(PREPARE, lambda _results: PreparationMethod(study.data)),
-            Stage(TRAIN, train),
-            Stage(EVALUATE, evaluate),
-        ]
+    return InTurn([Stage(PREPARE, prepare), Stage(TRAIN, train), Stage(EVALUATE, evaluate)])
+
+
+def multipliers_of(study: Study) -> Multipliers | None:
+    """Return the noise of each stage; None for a study without ``[privacy]``.
+
+    Raises: StudyError if no noise is enough.
+    """
+    return calibration.multipliers(study.privacy, releases_of(study)) if study.privacy else None
+
+
+def releases_of(study: Study) -> Releases:
+    """Return what a study with ``[privacy]`` releases, before any data are known."""
+    nothing = blank(study.data)
+    method = _training(study, nothing, PlainMean(), 1.0)
+    state = method.start()
+    train = method.asks(state)
+    evaluation = _private_evaluation(study, method, method.result(state), nothing, 1.0)
+    preparation = PrivatePreparationMethod(study.data, 1.0)
+    steps = train.event
+    return Releases(
+        prepare=preparation.asks(preparation.start()),
+        train=Steps(steps.count, steps.sampling_rate) if isinstance(steps, SampledGaussian) else train,
+        evaluate=evaluation.asks(evaluation.start()),
+        rounds=study.method.rounds,
     )
+
+
+def _training(study: Study, preparation: Preparation, optimizer: ServerOptimizer, noise: float | None) -> Any:
+    kind: Any = METHODS[study.method.name]
+    if noise is None:
+        return kind.create(study, preparation, optimizer)
+    return kind.create(study, preparation, optimizer, noise_multiplier=noise)
+
+
+def _private_evaluation(
+    study: Study, method: Any, weights: Arrays, preparation: Preparation, noise: float
+) -> PrivateEvaluationMethod:
+    return PrivateEvaluationMethod(
+        method,
+        weights,
+        preparation,
+        study.evaluation.threshold,
+        _groups(study),
+        noise,
+        honest=lambda contributors: _honest(study, contributors),
+        bins=study.evaluation.histogram_bins,
+    )
+
+
+def _honest(study: Study, sites: int) -> int:
+    """Return how many honest shares of noise a sum over so many sites is reckoned with: every site adds one share."""
+    privacy, aggregation = study.privacy, study.aggregation
+    colluding = privacy.colluding_sites if privacy else 0
+    colluding = mechanisms.default_colluding(sites) if colluding is None else colluding
+    threshold = aggregation.threshold or roster.default_threshold(sites)
+    return max(1, max(threshold, aggregation.min_sites) - colluding)
 
 
 def exchanges(study: Study) -> int:

@@ -2,7 +2,8 @@
 
 - number: z = (v - mean) / deviation over the observed values of all sites; missing becomes the median.
 - category of two levels: 0 or 1, missing becomes the share of ones. More levels: one column a level, missing all zero.
-- a column of which some but not all values are missing gets an indicator column beside it.
+- a column of which some but not all values are missing gets an indicator column beside it; under differential privacy,
+  a number or category of two levels that declares codes for "missing" does, and means stand for medians.
 - images: (pixel - mean) / deviation by channel.
 
 The numbers come from sums over all sites (``shared/methods/preparation.py``), never from one site: scaling per site
@@ -66,9 +67,10 @@ class Preparation:
     columns: one for each feature column of a table.
     image_mean, image_deviation: by channel, of pixels scaled to [0, 1].
     label_mean, label_deviation: of a label that is a number; 0 and 1 otherwise.
-    rows: training rows of all sites.
-    missing, outside: by column, missing values (out-of-contract values included) and out-of-contract values.
-    class_rows: training rows by class index; empty for a number.
+    rows: training rows of all sites; under differential privacy the noised number of their patients.
+    missing, outside: by column, missing values (out-of-contract values included) and out-of-contract values; empty
+        where nobody counted: under differential privacy.
+    class_rows: training rows by class index; empty for a number, and where nobody counted.
     """
 
     contract: DataContract

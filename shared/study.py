@@ -22,6 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from shared.errors import StudyError, nearest
 from shared.methods import METHODS
+from shared.privacy.settings import Privacy
 from shared.schema import CLOSED, DataContract
 from shared.validation import explain
 
@@ -174,6 +175,7 @@ class Study:
     data: DataContract
     method: MethodChoice
     aggregation: Aggregation = Field(default_factory=Aggregation)
+    privacy: Privacy | None = None
     evaluation: Evaluation = Field(default_factory=Evaluation)
     simulation: Simulation = Field(default_factory=Simulation)
 
@@ -182,6 +184,11 @@ class Study:
             column = self.data.columns.get(name)
             if column is None or column.type != "category" or name == self.data.label:
                 raise ValueError(f"[evaluation] subgroups must name categorical feature columns. Received: {name!r}")
+        if self.privacy and not self.aggregation.secure:
+            raise ValueError(
+                "[privacy] spreads the noise of sums over the hospitals, so that only their sum is private: expected"
+                " [aggregation] secure = true. Received: secure = false"
+            )
 
     @property
     def name(self) -> str:
@@ -190,9 +197,17 @@ class Study:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of the canonical JSON of every part but ``[simulation]``."""
-        parts = {key: value for key, value in as_plain(self).items() if key != "simulation"}
-        return digest_of(parts)
+        """SHA-256, in hex, of the canonical JSON of ``approved_parts``."""
+        return digest_of(approved_parts(self))
+
+
+def approved_parts(study: Study) -> dict[str, Any]:
+    """Return what hospitals approve, as ``as_plain``: every part but ``[simulation]``.
+
+    A part that came later and is not there is left out: studies that were approved before keep their digest.
+    """
+    plain = as_plain(study).items()
+    return {key: value for key, value in plain if key != "simulation" and (key, value) != ("privacy", None)}
 
 
 def as_plain(study: Study) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from shared import console
+from simulations import cli_privacy, options
 
 if TYPE_CHECKING:
     from server.outcome import Outcome
@@ -30,6 +31,7 @@ app = console.application(
 )
 study_app = typer.Typer(help="Write study files.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
+app.add_typer(cli_privacy.app)
 
 DataDir = Annotated[
     Path | None,
@@ -93,15 +95,22 @@ def run(
 
     Example: consilium-simulate run heart_disease --rounds 100 --set method.options.C=0.5
     """
-    options = {
+    given = {
         "simulation.sites": sites,
         "simulation.partition": None if partition is None else json.dumps(partition),
         "method.rounds": rounds,
         "study.seed": seed,
     }
-    settings = [(key, str(value)) for key, value in options.items() if value is not None]
+    settings = [(key, str(value)) for key, value in given.items() if value is not None]
     outcome, folder = _run(
-        study, settings + _pairs("--set", changes), data_dir, data, _pairs("--site", site), output, resume, engine
+        study,
+        settings + options.pairs("--set", changes),
+        data_dir,
+        data,
+        options.pairs("--site", site),
+        output,
+        resume,
+        engine,
     )
     if as_json:
         print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
@@ -147,7 +156,7 @@ def list_() -> None:
     table = Table(
         "study", "method", "data set", "question", title="Studies: consilium-simulate run NAME", title_justify="left"
     )
-    for name, path in _shipped().items():
+    for name, path in options.shipped().items():
         study = load_study(path)
         table.add_row(name, study.method.name, study.simulation.dataset, escape(study.study.question))
     console.print(table)
@@ -204,23 +213,6 @@ def study_new(
     print(f"{target}: drafted. Read every line marked 'guess', then: {then}")
 
 
-def _shipped() -> dict[str, Path]:
-    """Return the shipped study files by name."""
-    folder = Path(__file__).parent / "studies"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def _pairs(option: str, texts: list[str] | None) -> list[tuple[str, str]]:
-    """Return (before, after) the first ``=`` of each text."""
-    from shared.errors import StudyError
-
-    pairs = [tuple(part.strip() for part in text.partition("=")[::2]) for text in texts or []]
-    for text, (before, after) in zip(texts or [], pairs, strict=True):
-        if not before or not after:
-            raise StudyError(f"{option} expects NAME=VALUE. Received: {text!r}")
-    return [(before, after) for before, after in pairs]
-
-
 def _run(
     study_name: str,
     settings: list[tuple[str, str]],
@@ -233,12 +225,11 @@ def _run(
 ) -> tuple[Outcome, Path]:
     from server import output as folders
     from server.display import LiveLine
-    from shared.study import load_study
     from simulations.hospitals import check_dealing, hospitals_of
     from simulations.run import run as run_simulation
 
     runs_on = _engine(engine)
-    study: Study = load_study(_shipped().get(study_name, Path(study_name)), settings)
+    study: Study = options.study_of(study_name, settings)
     check_dealing(study, [key for key, _ in settings], site_paths)
     hospitals: Hospitals = hospitals_of(study, data_dir, data, site_paths)
     folder = folders.choose(study, output, resume)
@@ -269,16 +260,20 @@ def _summarise(outcome: Outcome, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from shared.wording import value_text
+
     def cells(judgement: Judgement) -> list[str]:
-        first, *others = judgement.metrics.values()
-        interval = f"{first.value:.3f} ({first.low:.3f} to {first.high:.3f})"
-        return [interval, *(f"{metric.value:.3f}" for metric in others)]
+        (name, first), *others = judgement.metrics.items()
+        interval = " to ".join(value_text(name, bound) for bound in (first.low, first.high))
+        return [f"{value_text(name, first.value)} ({interval})", *(value_text(each, it.value) for each, it in others)]
 
     main, *others = (name.replace("_", " ") for name in outcome.federated.metrics)
     table = Table(
-        "", f"{main} (95 %)", *others, title=f"On all {outcome.federated.n} held-out rows", title_justify="left"
+        "", f"{main} (95 %)", *others, title=f"On all {outcome.together.n} held-out rows", title_justify="left"
     )
-    table.add_row("together", *cells(outcome.federated), style="bold")
+    table.add_row("together", *cells(outcome.together), style="bold")
+    if outcome.privacy:
+        table.add_row("as released, noised", *cells(outcome.federated))
     if outcome.pooled:
         table.add_row("pooled", *cells(outcome.pooled))
     for name, judgement in outcome.local.items():

@@ -1,8 +1,9 @@
 """Was training together worth it? The same method, on one hospital's data alone, and on all data in one place.
 
 Baselines run through the same engine as the consortium, as a consortium of one: ``local`` has one hospital's training
-rows, ``pooled`` has everybody's. Each is judged on the same held-out rows as the consortium's model, so that the
-numbers can be compared; ``at_home`` judges on the hospital's own held-out rows, which is what that hospital would see.
+rows, ``pooled`` has everybody's. Neither has noise, whatever the study's privacy. Each is judged on the same held-out
+rows as the consortium's model, so that the numbers can be compared; ``at_home`` judges on the hospital's own held-out
+rows, which is what that hospital would see.
 """
 
 from __future__ import annotations
@@ -83,6 +84,12 @@ def kept_sums(plan: InTurn, progress: Progress, parts: Mapping[Part, Examples]) 
     return sums
 
 
+def exact_sums(consortium: Consortium, plan: InTurn, progress: Progress, judged_on: Sequence[str]) -> Sums:
+    """Return the sums of the released model over the held-out rows of some sites, without noise."""
+    sites = [consortium.data[name] for name in judged_on]
+    return kept_sums(plan, progress, {part: concatenate([site.parts[part] for site in sites]) for part in Part})
+
+
 def _alone(
     study: Study,
     name: str,
@@ -100,10 +107,11 @@ def _alone(
 
 
 def _centralised(study: Study, training: Examples, held_out: Examples) -> Study:
-    """Return the study as it is run in one place: plain steps, no masks, no faults, room for all rows."""
+    """Return the study as it is run in one place: plain steps, no masks, no noise, no faults, room for all rows."""
     rows = max(study.data.max_rows_per_site, len(training), len(held_out))
     return dataclasses.replace(
         METHODS[study.method.name].centralised(study),
+        privacy=None,
         data=dataclasses.replace(study.data, max_rows_per_site=rows),
         aggregation=dataclasses.replace(
             study.aggregation, secure=False, strategy="FedAvg", options=FedAvg(), min_sites=1

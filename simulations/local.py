@@ -9,18 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from client.budget import Budget, Spending, plan_cost
 from client.contributors import Sums, kept_for
 from client.data.base import RawData
 from client.data.split import SiteData, site_data
 from client.policy import simulated
 from client.secagg_state import Member
-from client.site import Site, SiteState, answer
+from client.site import Site, SiteState, answer, cost
 from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study
 from server.transport import Arrival, Transport
 from shared.errors import DataError, ProtocolError, StudyError
 from shared.examples import Part
-from shared.messages import Request
+from shared.messages import Contributed, ContributeRequest, Refused, Reply, Request
 from shared.methods import METHODS
 from shared.methods.base import Total, word_plan
 from shared.methods.combinators import InTurn
@@ -36,17 +37,38 @@ class LocalTransport:
 
     sites: each simulated hospital, by name.
     sums: what they remember of earlier sums over their patients.
+
+    In a study with ``[privacy]`` each has the study's own epsilon and delta as its budget, and keeps account in memory.
     """
 
     def __init__(self, sites: Mapping[str, Site], sums: Sums | None = None) -> None:
         self.sites = dict(sites)
         self.states = {name: SiteState(sums=sums or Sums()) for name in sites}
+        self.spent: dict[str, tuple[Spending, ...]] = dict.fromkeys(sites, ())
 
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         """Yield each site's answer."""
         for name, request in requests.items():
-            reply, self.states[name] = answer(request, self.states[name], self.sites[name])
-            yield Arrival(name, reply)
+            reply, state = answer(request, self.states[name], self.sites[name])
+            unpaid = self._pay(request, reply)
+            if unpaid is None:
+                self.states[name] = state
+            yield Arrival(name, unpaid or reply)
+
+    def _pay(self, request: Request, reply: Reply) -> Refused | None:
+        """Charge what a reply costs, as a hospital's node charges its ledger; return a refusal if that is too much."""
+        privacy = self.sites[reply.site].member.study.privacy
+        if privacy is None or not isinstance(request, ContributeRequest) or not isinstance(reply, Contributed):
+            return None
+        spent = cost(request, self.sites[reply.site])
+        assert spent is not None
+        part, event = spent
+        planned = Spending(split="simulated", parts=(part,), events=(event,))
+        budget = Budget(epsilon=privacy.epsilon, delta=privacy.delta)
+        if not plan_cost(self.spent[reply.site], [planned], budget).fits:
+            return Refused(reply.site, request.heading, "budget-exhausted", "the study's own epsilon is used up")
+        self.spent[reply.site] += (planned,)
+        return None
 
 
 def local_sites(

@@ -16,6 +16,7 @@ from client.data.split import SiteData
 from client.judgement import counts_of
 from server import checkpoint, output
 from server.outcome import Outcome, RoundRecord, SiteSummary
+from server.privacy import summary_of
 from server.training import Observers, Progress
 from shared.errors import NotWritten, OutputError
 from shared.judgement import judge
@@ -127,6 +128,10 @@ def _outcome(
         name: judge(study, f"site/{name}", comparison.kept_sums(plan, progress, data.parts))
         for name, data in consortium.data.items()
     }
+    exact = None
+    if study.privacy:
+        sums = comparison.exact_sums(consortium, plan, progress, progress.history[-1].contributors)
+        exact = judge(study, f"exact/{EVERYONE}", sums)
     method = plan.method(progress.state, TRAIN)
     return Outcome(
         study=study,
@@ -146,6 +151,8 @@ def _outcome(
         seconds_total=time.perf_counter() - started,
         peak_memory_bytes=output.peak_memory_bytes(),
         versions={**versions(), "code": code_digest()},
+        privacy=summary_of(study),
+        federated_exact=exact,
     )
 
 

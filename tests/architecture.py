@@ -37,18 +37,21 @@ CONFINED = {
         "simulations/ray.py",
         "simulations/benchmarks/",
     ),
+    "dp_accounting": ("shared/privacy/accounting.py",),
     "ray": ("simulations/ray.py", "simulations/benchmarks/"),
     "tensorflow": (
         "shared/models/",
         "shared/methods/neural.py",
+        "shared/privacy/clipping.py",
         "shared/privacy/dpsgd.py",
+        "shared/privacy/ghost.py",
         "simulations/benchmarks/",
     ),
 }
 CONFINED["keras"] = CONFINED["tensorflow"]
 """Third-party packages, and the only files or folders that may import them."""
 
-HEAVY = {"flwr", "keras", "matplotlib", "pandas", "pyarrow", "ray", "scipy", "sklearn", "tensorflow"}
+HEAVY = {"dp_accounting", "flwr", "keras", "matplotlib", "pandas", "pyarrow", "ray", "scipy", "sklearn", "tensorflow"}
 """Packages that take long to import; only functions import them, so that a command pays for what it uses."""
 
 PICKLES = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

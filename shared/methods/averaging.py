@@ -55,14 +55,19 @@ def entries(weights: Arrays, max_rows: int, update_bound: float, precision: floa
     return _entries(tuple((name, array.shape) for name, array in weights.items()), max_rows, update_bound, precision)
 
 
+def changes(weights: Arrays, max_rows: int, update_bound: float, precision: float) -> tuple[Entry, ...]:
+    """Return the same without the loss."""
+    return entries(weights, max_rows, update_bound, precision)[:-1]
+
+
 @lru_cache(maxsize=16)
 def _entries(
     shapes: tuple[tuple[str, tuple[int, ...]], ...], max_rows: int, update_bound: float, precision: float
 ) -> tuple[Entry, ...]:
     """Return the same entries for the same shapes: both halves ask for them in every round."""
-    changes = [Entry(f"update/{name}", shape, max_rows * update_bound, precision) for name, shape in shapes]
+    changed = [Entry(f"update/{name}", shape, max_rows * update_bound, precision) for name, shape in shapes]
     # The loss is for people to look at: a sum over rows may be off by one, or by a hundred-thousandth for each row.
-    return (*changes, Entry("loss", (), max_rows * LOSS_BOUND, max(1.0, 1e-5 * max_rows)))
+    return (*changed, Entry("loss", (), max_rows * LOSS_BOUND, max(1.0, 1e-5 * max_rows)))
 
 
 def contribution(before: Arrays, after: Arrays, rows: int, loss: float) -> Contribution:
@@ -71,21 +76,21 @@ def contribution(before: Arrays, after: Arrays, rows: int, loss: float) -> Contr
     before, after: weights as broadcast, and as this site ended.
     loss: sum over rows.
     """
-    changes = {name: (np.asarray(after[name], np.float64) - before[name]) * rows for name in before}
-    return Contribution({**under("update", changes), "loss": np.array(loss)}, float(rows))
+    moved = {name: (np.asarray(after[name], np.float64) - before[name]) * rows for name in before}
+    return Contribution({**under("update", moved), "loss": np.array(loss)}, float(rows))
 
 
 def advance(state: Arrays, total: Total, optimizer: ServerOptimizer) -> tuple[Arrays, Measurements]:
-    """Return the next state and the mean loss of the contributing sites' rows."""
+    """Return the next state and the mean loss of the contributing sites' rows, where there is one."""
     weights = weights_of(state)
-    changes = within("update", total.arrays)
+    moves = within("update", total.arrays)
     mean = {
-        name: (array.astype(np.float64) + changes[name] / total.weight).astype(array.dtype)
+        name: (array.astype(np.float64) + moves[name] / total.weight).astype(array.dtype)
         for name, array in weights.items()
     }
     moved, weights = optimizer.apply(within("server/optimizer", state), weights, mean)
     state = {"round": state["round"] + 1, **under("weights", weights), **under("server/optimizer", moved)}
-    return state, {"loss": float(total.arrays["loss"]) / total.weight}
+    return state, {"loss": float(total.arrays["loss"]) / total.weight} if "loss" in total.arrays else {}
 
 
 class AveragingMethod:

@@ -19,19 +19,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import StudyError
 from shared.examples import Arrays, Examples, Part
 from shared.fixedpoint import WordPlan, plan
-from shared.layout import Entry
+from shared.layout import Entry, size_of
+from shared.privacy import mechanisms
+from shared.privacy.mechanisms import Sharing, SumNoise
 from shared.randomness import Randomness
 
 if TYPE_CHECKING:
     from shared.preparation import Preparation, Prepared
+    from shared.privacy.accounting import Event
     from shared.study import Study
 
 Measurements = Mapping[str, float]
 """What ``advance`` reports of a round, for people: ``{"loss": 0.31}``."""
 
 R_co = TypeVar("R_co", covariant=True)
+
+ROOM = 1.0 + 2.0**-30
+"""Room for the last digits of float64 above the bound of a noised sum: a refusal there would depend on patients."""
 
 NOTHING: Arrays = {}
 """The memory of a method that remembers nothing at the site."""
@@ -64,6 +71,9 @@ class Ask:
         changes from round to round. Sums with and without one site can then be subtracted, so contributors are frozen
         (docs/protocol.md, "Lost sites subtract").
     influence: one patient's influence, or None where the method bounds none.
+    noise_multiplier: each site adds its share of noise to its words, so that the sum of all has a standard deviation of
+        this times ``influence.l2`` (``shared/privacy/mechanisms.py``). The weight gets none: it is a public constant.
+    event: what a contribution costs that holds noise already (DP-SGD at the site).
     data_dependent_subsets: whether sums are over subsets that the data choose (a tree node, a risk set).
     """
 
@@ -76,6 +86,8 @@ class Ask:
     state_norm_bound: float
     exact: bool = True
     influence: Influence | None = None
+    noise_multiplier: float | None = None
+    event: Event | None = None
     data_dependent_subsets: bool = False
 
 
@@ -85,10 +97,13 @@ class Contribution:
 
     arrays: by entry name, in the shapes that the ask says.
     weight: what the site counts for in a mean, usually its rows.
+    smallest_subset: fewest patients of the site in one of the data-dependent subsets that are summed, empty ones apart;
+        None where there are no such subsets. It stays at the site, which holds its policy against it.
     """
 
     arrays: Arrays
     weight: float
+    smallest_subset: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +123,36 @@ class Total:
 def word_plan(ask: Ask, sites: int) -> WordPlan:
     """Return how a contribution becomes words: the ask's entries, and the weight as the last word.
 
+    Noised entries have one scale, because one patient's influence is a norm over all of them.
+
     Raises: StudyError if the sum of so many sites could wrap.
     """
-    return plan((*ask.entries, Entry("weight", (), ask.weight_bound, 0.5)), ask.word_bits, sites)
+    weight = Entry("weight", (), ask.weight_bound, 0.5)
+    if ask.noise_multiplier is None:
+        return plan((*ask.entries, weight), ask.word_bits, sites)
+    noise = sum_noise(ask, sites)
+    bits = (noise.fraction_bits,) * len(ask.entries)
+    return WordPlan((*ask.entries, weight), (*bits, 0), ask.word_bits, sites, noise.reach(sites, size_of(ask.entries)))
+
+
+def sum_noise(ask: Ask, sites: int, honest: int = 1) -> SumNoise:
+    """Return the noise of a sum; its scale and its total variance are the same whatever ``honest`` is.
+
+    sites: whose words may be added.
+    honest: fewest honest contributors; the share that each site adds makes so many reach the total variance.
+
+    Raises: StudyError if the words cannot hold it. ValueError for an ask without influence or noise multiplier.
+    """
+    if ask.influence is None or ask.noise_multiplier is None:
+        raise ValueError("expected one patient's influence and a noise multiplier")
+    influence = (ask.influence.l1, ask.influence.l2)
+    made = [
+        mechanisms.sum_noise(ask.noise_multiplier, influence, ask.entries, Sharing(sites, shares, 0), ask.word_bits)
+        for shares in {1, honest}
+    ]
+    if len({noise.fraction_bits for noise in made}) > 1:
+        raise StudyError("words are too short for the noise of so many sites. Use words of 64 bits.")
+    return min(made, key=lambda noise: noise.share)
 
 
 class Method(Protocol[R_co]):

@@ -206,12 +206,17 @@ class SideBySide:
         arrays: dict[str, Any] = {}
         kept: dict[str, Any] = dict(memory)
         weights: list[float] = []
+        subsets: list[int | None] = []
         for name, method in self._unfinished(state).items():
             contribution, own = method.contribute(within(name, state), examples, within(name, memory), randomness)
             arrays |= under(name, {**contribution.arrays, "weight": np.array(contribution.weight)})
             kept = {key: array for key, array in kept.items() if not key.startswith(f"{name}/")} | under(name, own)
             weights.append(contribution.weight)
-        return Contribution(arrays, max(weights)), kept
+            if method.asks(within(name, state)).data_dependent_subsets:
+                subsets.append(contribution.smallest_subset)
+        said = [each for each in subsets if each is not None]
+        smallest = min(said) if said and len(said) == len(subsets) else None
+        return Contribution(arrays, max(weights), smallest), kept
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
         """Return all methods advanced, each with its own total."""

@@ -67,7 +67,12 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
 
     @classmethod
     def check(cls, study: Study) -> None:
-        """Raise ValueError unless the study is about a table with a categorical label."""
+        """Raise ValueError unless the study is about a table with a categorical label, and has no ``[privacy]``."""
+        if study.privacy:
+            raise ValueError(
+                "logistic-regression adds no noise. Received: a [privacy] part; use name ="
+                ' "private-logistic-regression"'
+            )
         if study.data.kind != "table":
             raise ValueError("logistic-regression reads tables. Received: kind = 'images'; use name = \"neural\"")
         if study.data.task == "number":
@@ -86,9 +91,7 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
 
     def start(self) -> Arrays:
         """Return zeros."""
-        outputs = 1 if self.classes == 2 else self.classes
-        weights = {"coef": np.zeros((outputs, *self.preparation.input_shape)), "intercept": np.zeros(outputs)}
-        return averaging.start(weights, self.optimizer)
+        return averaging.start(zeros(self.preparation), self.optimizer)
 
     def asks(self, state: Arrays) -> Ask:
         """Return the layout: weighted changes of the coefficients, and the loss."""
@@ -139,8 +142,7 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
 
     def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
         """Return the log-odds of each class against the rest, shape (n, classes)."""
-        decision = prepared.x @ weights["coef"].T + weights["intercept"]
-        return np.column_stack([-decision[:, 0], decision[:, 0]]) if self.classes == 2 else log_odds(decision)
+        return scores_of(weights, prepared)
 
     def description(self) -> str:
         """Return one sentence for the model card."""
@@ -149,6 +151,19 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
             f"{kind} logistic regression with L2 penalty (C = {self.options.C:g}), fitted by federated averaging with"
             f" {self.options.max_iter} local L-BFGS iteration(s) a round."
         )
+
+
+def zeros(preparation: Preparation) -> dict[str, NDArray[np.float64]]:
+    """Return weights of zero: ``coef`` and ``intercept`` of one output for two classes, else of one for each class."""
+    classes = len(preparation.contract.classes)
+    outputs = 1 if classes == 2 else classes
+    return {"coef": np.zeros((outputs, *preparation.input_shape)), "intercept": np.zeros(outputs)}
+
+
+def scores_of(weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
+    """Return the log-odds of each class against the rest, shape (n, classes)."""
+    decision = prepared.x @ weights["coef"].T + weights["intercept"]
+    return np.column_stack([-decision[:, 0], decision[:, 0]]) if decision.shape[1] == 1 else log_odds(decision)
 
 
 def penalised_loss(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,13 @@ class Neural(averaging.AveragingMethod):
                 f"options: architecture {options.architecture!r} reads {options.model.reads!r}. Received:"
                 f" [data] kind = {study.data.kind!r}, for which there is {', '.join(map(repr, fitting))}"
             )
+        if study.privacy and study.privacy.patients_per_site is None:
+            raise ValueError(
+                "neural with [privacy] divides by an expected number of patients: write [privacy] patients_per_site."
+                " Received: none"
+            )
+        if study.privacy and options.proximal_mu:
+            raise ValueError(f"options: expected proximal_mu = 0 with [privacy]. Received: {options.proximal_mu:g}")
         if study.data.images:
             images = study.data.images
             options.model.check((images.height, images.width, images.channels))
@@ -135,14 +142,24 @@ class Neural(averaging.AveragingMethod):
         runtime.require()
 
     @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:
-        """Return the method for one study whose data have been prepared."""
-        return cls(study, preparation, optimizer)
+    def create(
+        cls,
+        study: Study,
+        preparation: Preparation,
+        optimizer: ServerOptimizer,
+        noise_multiplier: float | None = None,
+    ) -> Neural:
+        """Return the method for one study whose data have been prepared; with noise, the private one."""
+        if noise_multiplier is None:
+            return cls(study, preparation, optimizer)
+        from shared.methods.neural_private import PrivateNeural
+
+        return PrivateNeural(study, preparation, optimizer, noise_multiplier)
 
     @classmethod
     def centralised(cls, study: Study) -> Study:
-        """Return the study itself: the same number of passes over every row."""
-        return study
+        """Return the study with the same number of passes over every row, and without privacy."""
+        return dataclasses.replace(study, privacy=None)
 
     @cached_property
     def _trainer(self) -> Trainer:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client import approval, cli, settings
+from client import approval, cli, ledger, settings
 from client.locking import study_lock
 from shared import chain
 from shared.errors import ConsiliumError
@@ -144,7 +144,7 @@ def test_check_works_before_a_hospital_has_joined(tmp_path: Path) -> None:
 def test_check_says_what_the_policy_does_not_allow(north: Path) -> None:
     (north / "site.toml").write_text(SETTINGS + "[policy]\nmin_patients = 200\n")
 
-    assert "Your own [policy] does not allow it. min_patients" in ran("check", north, north.parent / "small.toml")
+    assert "Your own site.toml does not allow it. min_patients" in ran("check", north, north.parent / "small.toml")
 
 
 def approve(folder: Path, *more: object) -> tuple[object, ...]:
@@ -188,6 +188,51 @@ def test_a_refused_approval_says_why_and_leaves_no_folder(north: Path) -> None:
     assert "min_sites" in said
     assert "methods" in said
     assert before == files_in(north)
+
+
+PRIVATE = "[budget]\nepsilon = 5.0\ndelta = 1e-4\n"
+
+
+def private(north: Path, more: str) -> None:
+    """Let the study be one with noise, and the hospital have these settings."""
+    (north.parent / "small.toml").write_text(
+        (north.parent / "small.toml").read_text().replace('name = "logistic', 'name = "private-logistic')
+        + "[privacy]\nepsilon = 5.0\ndelta = 1e-4\n"
+    )
+    (north / "site.toml").write_text(SETTINGS + more)
+
+
+def test_check_says_what_a_study_with_noise_costs_and_writes_nothing(north: Path) -> None:
+    private(north, PRIVATE)
+    before = files_in(north)
+    said = ran("check", north, north.parent / "small.toml")
+
+    assert said.index("How it is protected") < said.index("What it costs of your privacy budget")
+    assert "Your own site.toml does not allow it. budget: expected at most the 100.0 %" in said
+    assert before == files_in(north)
+
+
+def test_a_study_that_the_budget_does_not_cover_is_not_approved(north: Path) -> None:
+    private(north, PRIVATE)
+    before = files_in(north)
+
+    assert "  budget: expected at most" in refused(*approve(north, "--yes"))
+    assert before == files_in(north)
+
+
+def test_a_study_with_noise_is_not_approved_without_a_budget(north: Path) -> None:
+    private(north, "")
+
+    assert "  budget: no [budget]" in refused(*approve(north, "--yes"))
+
+
+def test_an_approved_study_with_noise_begins_the_ledger_and_is_charged_nothing_yet(north: Path) -> None:
+    private(north, PRIVATE + "[policy]\nruns = 1\n")
+    ran(*approve(north, "--yes"))
+    found = ledger.read(north, "small")
+
+    assert (1, ()) == (found.lines, found.entries)
+    assert "approved" == events(north)[-1]
 
 
 def test_the_roster_of_the_welcome_may_be_too_old_and_says_so(made: Path) -> None:

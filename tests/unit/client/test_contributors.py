@@ -179,7 +179,7 @@ class Asking:
     """A method that says what it asks, and computes nothing."""
 
     def __init__(self, made: Hospitals) -> None:
-        self.asks, self.settled = made.plan.asks, made.plan.settled
+        self.asks, self.settled, self.stage = made.plan.asks, made.plan.settled, made.plan.stage
 
 
 def test_an_exact_sum_without_a_frozen_contributor_is_not_revealed() -> None:

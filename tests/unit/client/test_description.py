@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import description
+from client import costs, description
 from client.data.conform import Findings
 from client.data.split import SiteData
 from client.description import Leaving, check_threshold, what_leaves
 from client.policy import Policy
 from shared.errors import StudyError
 from shared.examples import Part
+from shared.methods.base import PlainMean, Total
+from shared.plan import multipliers_of, plan_of, releases_of
 from shared.study import Study
 from simulations.local import Consortium
 from tests.builders import examples_of, site_of, table_study, ticking
@@ -169,3 +171,134 @@ def test_a_roster_with_which_the_study_cannot_be_masked_is_refused(
 
 def test_a_study_without_masks_may_have_any_number_of_hospitals() -> None:
     check_threshold(table_study(), 2)
+
+
+# Studies with [privacy].
+
+
+def noised(**changes: Any) -> Study:
+    basis: dict[str, Any] = {
+        "method": {"name": "private-logistic-regression", "rounds": 3},
+        "privacy": {"epsilon": 5.0, "delta": 1e-4},
+        "data__columns": {
+            "x0": {"type": "number", "range": [-10.0, 20.0], "missing": [99]},
+            "x1": {"type": "category", "levels": ["f", "m"]},
+            "y": {"type": "category", "levels": [0, 1]},
+        },
+        "evaluation__subgroups": ["x1"],
+    }
+    return secure_study(**{**basis, **changes})
+
+
+def test_the_numbers_of_a_study_with_noise_are_those_counted_by_hand() -> None:
+    prepare, train, evaluate = of(noised()).sums
+
+    # Patients; one measured and two moments of x0; two levels of x1; the weight.
+    assert 1 + 1 + 2 + 2 + 1 == prepare.numbers
+    # x0 and its indicator, x1, the intercept; the weight.
+    assert 3 + 1 + 1 == train.numbers
+    # 12 bins in and outside the class, for everyone and for f and m; the weight.
+    assert 3 * 2 * 12 + 1 == evaluate.numbers
+
+
+def test_a_run_with_noise_ends_with_the_model_that_was_described_whatever_the_data_lack() -> None:
+    study = noised(method__rounds=1)
+    rows = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 0.0], [4.0, 1.0]])
+    data = {name: site_of(name, examples_of(rows, [0, 1, 0, 1])) for name in "abc"}
+    plan, progress = Consortium(study, data).run(ticking())
+
+    weights = plan.result(progress.state)["train"]
+    assert sum(array.size for array in weights.values()) == what_leaves(study, data["a"], 3).parameters
+
+
+def entries_of(study: Study) -> list[set[str]]:
+    """The names of what is summed in preparation, training and evaluation."""
+    releases = releases_of(study)
+    plan = plan_of(study, PlainMean())
+    state, _ = plan.advance(
+        plan.start(), Total({each.name: np.zeros(each.shape) for each in releases.prepare.entries}, 3.0, 3)
+    )
+    return [{each.name for each in ask.entries} for ask in (releases.prepare, plan.asks(state), releases.evaluate)]
+
+
+def test_nothing_is_summed_under_noise_that_the_description_does_not_know() -> None:
+    """Whoever adds an entry describes it in ``client/description_private.py``."""
+    columns = {"x0": {"type": "number", "range": [-10.0, 20.0]}, "y": {"type": "category", "levels": [0, 1, 2]}}
+    three = noised(data__columns=columns, evaluation__subgroups=[])
+
+    assert [{"patients", "measured", "moments", "levels"}, {"gradient"}, {"outside", "inside"}] == entries_of(noised())
+    assert [{"patients", "measured", "moments"}, {"gradient"}, {"outside", "inside", "calls"}] == entries_of(three)
+
+
+def told(study: Study | None = None, policy: Policy | None = None, sites: int = 4) -> str:
+    return say(study or noised(), site(40, 10), policy, sites)
+
+
+def test_under_noise_neither_counts_of_missing_values_nor_losses_nor_rows_are_said_to_leave() -> None:
+    sums = told().split("What would leave")[1].split("How it is protected")[0]
+
+    assert not {word for word in ("missing", "outside the contract", "error", "loss", "rows there are") if word in sums}
+    assert "whatever your policy says, since it has no noise: how many rows and patients you bring" in sums
+    assert "By your policy" not in sums
+    assert "again for x1 = f, x1 = m" in sums
+
+
+def test_what_the_policy_would_show_is_not_shown_under_noise() -> None:
+    assert "sees, with your name" not in told(policy=Policy(show_counts=True, show_metrics=True))
+
+
+def test_noise_is_said_as_a_deviation_and_as_the_multiple_of_what_one_patient_changes() -> None:
+    study = noised()
+    chosen = multipliers_of(study)
+    assert chosen
+
+    # One patient changes a training sum by its clipping norm, 1; an evaluation with subgroups by sqrt(2).
+    assert f"noise of standard deviation {chosen.train:.2f} at least" in told(study)
+    assert f"{chosen.train:.2f} times (the noise multiplier) the most that one patient changes it, 1.00" in told(study)
+    assert f"standard deviation {chosen.evaluate * 2**0.5:.2f} at least" in told(study)
+
+
+def test_the_guarantee_says_epsilon_delta_unit_shares_and_how_many_may_collude() -> None:
+    """Of 7 hospitals 5 remove masks, and 2 may collude: 3 shares are enough. e**5 is 148."""
+    said = told(sites=7)
+
+    assert "epsilon 5 and delta 0.0001" in said
+    assert "at most 148 times" in said
+    assert "one patient at one hospital" in said
+    assert "adds at least 1/3 of its variance" in said
+    assert "at most 2 of 7 give theirs away" in said
+    assert "No noise is added" not in said
+
+
+def test_so_many_colluding_hospitals_that_no_honest_noise_is_left_are_refused() -> None:
+    with pytest.raises(StudyError, match="colluding_sites"):
+        told(noised(privacy={"epsilon": 5.0, "delta": 1e-4, "colluding_sites": 3}), sites=4)
+
+
+def test_a_lost_hospitals_part_is_not_called_found_by_subtraction_under_noise() -> None:
+    assert "subtraction" not in told(policy=Policy(shrinking=True))
+
+
+def test_the_price_stands_below_the_protection() -> None:
+    study, data = noised(), site(40, 10)
+    owed = costs.Bill("heart", (), 3, None)
+    said = description.text(study, data, (0, 0), Policy(), 4, what_leaves(study, data, 4), owed)
+
+    assert said.index("How it is protected") < said.index("What it costs of your privacy budget")
+
+
+@pytest.mark.slow
+def test_steps_of_dp_sgd_are_described_as_noise_of_this_hospital() -> None:
+    options = {"architecture": "tabular_mlp", "model": {"units": [3]}, "local_epochs": 2}
+    study = noised(
+        method={"name": "neural", "rounds": 2, "options": options},
+        privacy={"epsilon": 5.0, "delta": 1e-4, "sampling_rate": 0.25, "patients_per_site": 40},
+    )
+    said = told(study)
+    train = of(study).sums[1]
+
+    assert "made here in 8 steps of DP-SGD, each on patients drawn with probability 0.25" in said
+    assert "length 1 for every patient" in said
+    # The weights, and the constant weight: no loss, no count of clipped values.
+    assert of(study).parameters + 1 == train.numbers
+    assert {name.split("/")[0] for name in entries_of(study)[1]} == {"update"}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client import cli, identity, store
+from client import approval, cli, cohort, identity, store
 from client.desk import Desk
 from client.locking import study_lock
 from shared import codec, packing
 from shared.errors import AuditError
+from shared.examples import Part
 from shared.messages import Contributed, Ended, Ready, Refused
 from tests.unit.client.desks import approve, asked, contribute, end, hospital, opened, preflight, state_of, study_of
 
@@ -181,3 +184,107 @@ def test_a_reply_is_signed_with_the_hospitals_own_identity(north: Path) -> None:
     heading = packing.unpack(packed, Ready).heading
 
     assert codec.sign(packed, heading, "north", "message", identity.load(north).signing) == signature
+
+
+# The frozen cohort, and the patients behind sums
+
+
+def test_a_snapshot_that_was_changed_since_it_was_approved_needs_a_new_approval(north: Path) -> None:
+    """A whole and well-formed snapshot of one patient fewer, in the place of the one that was approved."""
+    approved = approval.read(north, study_of(north).digest)
+    assert approved is not None
+    data = approved.data()
+    fewer = data.parts[Part.TRAINING].take(np.arange(1, len(data.parts[Part.TRAINING])))
+    parts = {**data.parts, Part.TRAINING: fewer}
+    cohort.freeze(approved.folder / cohort.FILE, dataclasses.replace(data, parts=parts))
+    assert "cohort-changed" == code(asked(opened(north), contribute(north)))
+    assert "cohort-changed" == code(asked(opened(north), preflight(north)))
+    approve(north)
+
+    assert isinstance(asked(opened(north), contribute(north)), Contributed)
+
+
+def remembered(north: Path) -> list[Path]:
+    return list((north / "patients").glob("*.bin"))
+
+
+def leaves(north: Path, *patients: str) -> None:
+    """Take patients out of the hospital's table."""
+    lines = (north / "table.csv").read_text().splitlines(keepends=True)
+    (north / "table.csv").write_text("".join(line for line in lines if line.partition(",")[0] not in patients))
+
+
+def another_study(north: Path) -> None:
+    """Put another study in the place of the first one, with one round more."""
+    text = (north.parent / "small.toml").read_text()
+    (north.parent / "small.toml").write_text(text.replace("rounds = 2", "rounds = 3"))
+
+
+def test_the_patients_behind_a_sum_are_on_the_disk_before_it_leaves(north: Path) -> None:
+    desk = opened(north)
+    asked(desk, preflight(north))
+    assert [] == remembered(north)
+    for number in (1, 2):
+        asked(desk, contribute(north, number))
+
+    assert 1 == len(remembered(north))
+
+
+def test_a_sum_that_was_refused_leaves_no_patients_to_remember(north: Path) -> None:
+    assert "beyond-plan" == code(asked(opened(north), contribute(north, number=9)))
+    assert [] == remembered(north)
+
+
+def test_a_sum_whose_patients_cannot_be_written_down_does_not_leave(north: Path) -> None:
+    (north / "patients").write_text("a file where the folder should be")
+
+    assert "disk" == code(asked(opened(north), contribute(north)))
+    assert {} == dict(store.read(state_of(north)).released)
+
+
+def test_the_same_study_without_one_patient_is_not_answered(north: Path) -> None:
+    asked(opened(north), contribute(north))
+    leaves(north, "p7")
+    approve(north)
+
+    assert "nearly-the-same-patients" == code(asked(opened(north), preflight(north)))
+    assert "nearly-the-same-patients" == code(asked(opened(north), contribute(north, run="another")))
+
+
+def test_another_study_without_one_patient_is_not_answered_by_a_node_that_was_started_anew(north: Path) -> None:
+    asked(opened(north), contribute(north))
+    leaves(north, "p7")
+    another_study(north)
+    approve(north)
+
+    assert "nearly-the-same-patients" == code(asked(opened(north), contribute(north)))
+
+
+def test_another_study_over_the_same_patients_is_answered(north: Path) -> None:
+    asked(opened(north), contribute(north))
+    another_study(north)
+    approve(north)
+
+    assert isinstance(asked(opened(north), contribute(north)), Contributed)
+
+
+def test_withdrawing_a_study_does_not_make_its_patients_forgotten(north: Path) -> None:
+    asked(opened(north), contribute(north))
+    CliRunner().invoke(cli.app, ["withdraw", str(north), "small"], catch_exceptions=False)
+    leaves(north, "p7")
+    another_study(north)
+    approve(north)
+
+    assert "nearly-the-same-patients" == code(asked(opened(north), contribute(north)))
+
+
+def test_of_two_studies_at_work_the_one_whose_sum_was_first_goes_on(north: Path) -> None:
+    first, desk = contribute(north), opened(north)
+    assert isinstance(asked(desk, preflight(north)), Ready)
+    leaves(north, "p7")
+    another_study(north)
+    approve(north)
+
+    assert isinstance(asked(desk, contribute(north)), Contributed)
+    assert "nearly-the-same-patients" == code(asked(desk, first))
+    assert isinstance(asked(desk, contribute(north, number=2)), Contributed)

@@ -211,6 +211,49 @@ def test_what_the_policy_shows_by_name_is_said_where_it_left() -> None:
     assert "your policy lets the coordinator see the metrics" in page_of(policy=Policy(show_metrics=True)).text
 
 
+def private_study() -> Study:
+    raw = {
+        "study": {"name": "small", "question": "Who is sick?", "seed": 7},
+        "data": {
+            "kind": "table",
+            "label": "y",
+            "patient_id": "patient",
+            "columns": {
+                "age": {"type": "number", "range": [0.0, 120.0], "unit": "years"},
+                "y": {"type": "category", "levels": ["healthy", "sick"]},
+            },
+        },
+        "method": {"name": "private-logistic-regression", "rounds": 3},
+        "privacy": {"epsilon": 5.0, "delta": 1e-4},
+    }
+    return parse_study(raw, "test")
+
+
+def test_a_study_with_noise_says_its_guarantee_and_how_often_it_was_charged() -> None:
+    study = private_study()
+    charges = [
+        {"n": 11 + number, "event": "charged", "ledger": "heart", "study": digest}
+        for number, digest in enumerate([study.digest, "another", study.digest])
+    ]
+    text = page_of(approval=approval_of(study), record=[*RECORD, *charges]).text
+
+    assert "Privacy epsilon 5 and delta 0.0001 in one run, for each patient at this hospital" in text
+    assert "Charged 2 sums, to the ledger heart" in text
+    assert "noise of standard deviation" in text
+    assert "No noise was added" not in text
+    assert "No noise was added" in page_of().text
+
+
+def test_under_noise_nothing_is_said_to_be_shown_whatever_the_policy_says() -> None:
+    study = private_study()
+    record = [{**each, "study": study.digest} for each in RECORD]
+    policy = Policy(show_counts=True, show_metrics=True)
+    text = page_of(approval=approval_of(study), record=record, policy=policy).text
+
+    assert "how many rows and patients it brings" not in text
+    assert "your policy does not let the coordinator see them" in text
+
+
 def test_bare_sums_are_not_called_masked() -> None:
     study = study_of(secure=False)
     record = [{**each, "study": study.digest} for each in RECORD]

@@ -69,6 +69,15 @@ def test_the_policy_of_the_hospital_is_held_against_the_study(folder: Path) -> N
     assert found.violations(3) == found.proposal(THREE, CODE).violations
 
 
+def test_the_budget_of_the_hospital_is_held_against_a_study_with_noise(folder: Path) -> None:
+    private = STUDY.replace("logistic-regression", "private-logistic-regression")
+    (folder / "small.toml").write_text(private + "[privacy]\nepsilon = 5.0\ndelta = 1e-4\n")
+    found = review(folder, folder / "small.toml", "north", None)
+
+    assert ["budget"] == [sentence.split(":")[0] for sentence in found.violations(3)]
+    assert "What it costs of your privacy budget" in found.describe(3)
+
+
 def test_too_few_hospitals_for_masks_are_refused_with_what_to_do(folder: Path) -> None:
     found = review(folder, folder / "small.toml", "north", None)
 

@@ -51,6 +51,10 @@ TESTED_BELOW = {"too-many-members", "bad-threshold"}
 TESTED_ELSEWHERE = {
     *("contributors-changed", "members-changed"),  # test_contributors.py
     *("settled-changed", "bad-preparation", "not-finite", "beyond-bound"),  # test_site.py
+    *("method-not-allowed", "too-few-patients", "too-few-of-a-class", "too-many-parameters"),  # test_policy.py
+    *("data-dependent-subsets", "subset-too-small"),  # test_site.py
+    "nearly-the-same-patients",  # test_differencing.py
+    *("not-private", "too-few-for-noise"),  # test_site_private.py
 }
 
 
@@ -157,10 +161,15 @@ def test_fewer_holders_than_the_studys_threshold_are_refused() -> None:
     assert "bad-threshold" == code_of(request, asked.before, asked.request, made.sites["b"])
 
 
+def with_rules(made: Hospitals, name: str, **rules: Any) -> Policy:
+    """A simulated hospital's policy with rules of its own."""
+    return replace(made.member(name).policy, **rules)
+
+
 def test_the_strictest_hospitals_min_sites_bind_every_site_of_the_run() -> None:
     """Four of five could remove the masks of a's words without asking a, if its rule were its own business."""
     made = powers(5)
-    strict = replace(made.sites["a"], member=replace(made.member("a"), policy=Policy(min_sites=5)))
+    strict = replace(made.sites["a"], member=replace(made.member("a"), policy=with_rules(made, "a", min_sites=5)))
     made.local.sites["a"] = made.sites["a"] = strict
     recording = recorded(made)
     assert {state.secure.min_sites for state in made.local.states.values()} <= {3, 5}
@@ -173,7 +182,7 @@ def test_the_strictest_hospitals_min_sites_bind_every_site_of_the_run() -> None:
 
 def test_exact_sums_lose_a_site_only_if_every_hospital_of_the_run_allows_it() -> None:
     made = powers(5, secure_study(simulation__contributors_may_shrink=True), exact=True)
-    strict = replace(made.sites["e"], member=replace(made.member("e"), policy=Policy(shrinking=False)))
+    strict = replace(made.sites["e"], member=replace(made.member("e"), policy=with_rules(made, "e", shrinking=False)))
     made.local.sites["e"] = made.sites["e"] = strict
     with pytest.raises(RunAbandoned, match="contributors-changed"):
         made.run(LossyTransport(made.local, [Loss("e", 2, "contribute")]))

@@ -12,12 +12,16 @@ import pytest
 from client.site import Site, SiteState, answer
 from server.strategies import server_optimizer
 from server.training import Progress, run_study
-from shared.messages import Contributed, ContributeRequest, Heading, Refused
+from shared.errors import RunAbandoned
+from shared.examples import Arrays, Examples
+from shared.messages import Contributed, ContributeRequest, Heading, PreflightRequest, Ready, Refused
+from shared.methods.base import NOTHING, Ask, Contribution
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
+from shared.randomness import Randomness
 from simulations.local import LocalTransport, local_sites
 from tests.builders import examples_of, random_consortium, site_of, table_study, ticking
-from tests.secure import RecordingTransport
+from tests.secure import Hospitals, RecordingTransport, Rows, secure_study
 
 STUDY = table_study()
 PLAN = plan_of(STUDY, server_optimizer(STUDY))
@@ -210,7 +214,121 @@ class Loud:
 
     def __init__(self, inner: InTurn) -> None:
         self.asks, self.settled, self._inner = inner.asks, inner.settled, inner
+        self.stage, self.method = inner.stage, inner.method
 
     def contribute(self, state, examples, memory, randomness):  # type: ignore[no-untyped-def]
         contribution, kept = self._inner.contribute(state, examples, memory, randomness)
         return dataclasses.replace(contribution, weight=1e30), kept
+
+
+# The hospital's own rules, in each round
+
+
+def with_rules(site: Site, **rules: Any) -> Site:
+    """The same site, whose hospital has changed its policy since it approved the study."""
+    return dataclasses.replace(
+        site, member=dataclasses.replace(site.member, policy=dataclasses.replace(site.member.policy, **rules))
+    )
+
+
+@pytest.mark.parametrize("round_number", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("code", "rules"),
+    [
+        ("too-few-patients", {"min_patients": 21}),
+        ("too-few-of-a-class", {"min_class_patients": 10}),
+        ("method-not-allowed", {"methods": ("neural",)}),
+        ("too-few-members", {"min_sites": 4}),
+    ],
+)
+def test_a_rule_of_the_policy_holds_in_each_round_and_changes_nothing(
+    round_number: int, code: str, rules: dict[str, Any]
+) -> None:
+    site, question, before = asked(round_number)
+
+    assert (code, before) == refused_with(with_rules(site, **rules), question, before)
+
+
+def test_a_model_that_is_too_large_is_refused_when_it_is_to_be_trained() -> None:
+    """Two coefficients and an intercept for ten patients to train on."""
+    for round_number, largest, allowed in ((1, 0.01, True), (2, 0.29, False), (2, 0.3, True)):
+        site, question, before = asked(round_number)
+        reply, _ = answer(question, before, with_rules(site, max_parameters_per_patient=largest))
+        assert allowed == isinstance(reply, Contributed), reply
+
+
+def test_a_hospital_with_too_few_patients_is_not_ready() -> None:
+    preflight = PreflightRequest(Heading("", STUDY.digest, 0))
+    reply, _ = answer(preflight, SiteState(), with_rules(SITE, min_patients=5))
+
+    assert isinstance(reply, Refused)
+    assert "too-few-patients" == reply.code
+    assert isinstance(answer(preflight, SiteState(), SITE)[0], Ready)
+
+
+# Sums over subsets that the data choose
+
+
+class Nodes(Rows):
+    """In round r, sums over the patients whose value is at least r: a node of a tree, as it were."""
+
+    says = True
+
+    def asks(self, state: Arrays) -> Ask:
+        return dataclasses.replace(super().asks(state), data_dependent_subsets=True)
+
+    def contribute(
+        self, state: Arrays, examples: Examples, memory: Arrays, randomness: Randomness
+    ) -> tuple[Contribution, Arrays]:
+        node = examples.values[:, 0] >= int(state["round"]) + 1
+        total = examples.values[node].sum(axis=0)
+        return Contribution({"row": total}, 1.0, int(node.sum()) if self.says else None), NOTHING
+
+
+class SilentNodes(Nodes):
+    """The same, and the site does not hear how small the node is."""
+
+    says = False
+
+
+def nodes(kind: type[Nodes] = Nodes, **rules: Any) -> Hospitals:
+    """Three hospitals whose patients have the values 1 to 6; the first one has rules."""
+    values = np.arange(1.0, 7.0).reshape(6, 1)
+    made = Hospitals(secure_study(method__rounds=4), dict.fromkeys("abc", values), kind(1, 4))
+    made.sites["a"] = made.local.sites["a"] = with_rules(made.sites["a"], **rules)
+    return made
+
+
+def test_sums_over_subsets_that_the_data_choose_need_the_policys_leave() -> None:
+    with pytest.raises(RunAbandoned, match=r"exchange 1: .* a \(data-dependent-subsets\)"):
+        nodes(data_dependent_subsets=False).run()
+
+
+def test_a_subset_may_be_as_small_as_the_policy_says_and_no_smaller() -> None:
+    """Six patients in the first round, five in the second, four in the third."""
+    with pytest.raises(RunAbandoned, match=r"exchange 3: .* a \(subset-too-small\)"):
+        nodes(min_subset_patients=5).run()
+
+
+def test_without_such_a_rule_the_node_of_few_patients_is_summed() -> None:
+    assert 3.0 * (4 + 5 + 6) == nodes().run().history[-1].measurements["first"]
+
+
+def test_a_method_that_does_not_say_how_small_its_subsets_are_is_refused() -> None:
+    with pytest.raises(RunAbandoned, match=r"exchange 1: .* a \(subset-too-small\)"):
+        nodes(SilentNodes).run()
+
+
+def test_a_subset_that_was_too_small_uses_up_the_round() -> None:
+    """Whether it is too small depends on patients: other states in the same round would tell how many there are."""
+    made = nodes(min_subset_patients=5)
+    recording = RecordingTransport(made.local, made.local.states)
+    with pytest.raises(RunAbandoned):
+        made.run(recording)
+    found = recording.at("contribute", 3, "a")
+    assert isinstance(found.request, ContributeRequest)
+    code, after = refused_with(made.sites["a"], found.request, found.before)
+    smaller = dataclasses.replace(found.request, state={**found.request.state, "sum/round": np.array(0)})
+
+    assert "subset-too-small" == code
+    assert "round-went-back" == refused_with(made.sites["a"], smaller, after)[0]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from server.outcome import Outcome, RoundRecord, SiteSummary, shown_judgement
-from shared import metrics, scores
+from server.outcome import Outcome, PrivacySummary, RoundRecord, SiteSummary, StageCost, shown_judgement
+from shared import metrics, metrics_private, scores, scores_private
 from shared.messages import Counts, Shown
 from shared.metrics import Interval, Judgement
 from shared.preparation import FeatureColumn, Preparation
@@ -24,7 +24,12 @@ LABELS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def study_of(task: str = "binary", aggregation: Mapping[str, Any] | None = None, **about: Any) -> Study:
+def study_of(
+    task: str = "binary",
+    aggregation: Mapping[str, Any] | None = None,
+    privacy: Mapping[str, Any] | None = None,
+    **about: Any,
+) -> Study:
     """A study of age and sex, without masks; ``about`` replaces keys of the ``[study]`` part."""
     columns = {
         "age": {"type": "number", "range": [0.0, 120.0], "unit": "years", "description": "at admission"},
@@ -40,6 +45,9 @@ def study_of(task: str = "binary", aggregation: Mapping[str, Any] | None = None,
         "method": method,
         "aggregation": {"secure": False} if aggregation is None else aggregation,
     }
+    if privacy:
+        raw["method"]["name"] = "private-logistic-regression"
+        raw["privacy"] = dict(privacy)
     return parse_study(raw, "test")
 
 
@@ -56,6 +64,56 @@ def judgement(study: Study, n: int = 120, **values: Triple) -> Judgement:
         made = metrics.judge(scores.count_classes(odds, y.astype(float), study.data.classes, 1000, 0.5), 100, rng)
     changed = {name: Interval(*triple) for name, triple in values.items()}
     return dataclasses.replace(made, metrics={**made.metrics, **changed})
+
+
+def noised_judgement(study: Study, n: int = 120, noise: float = 1.0) -> Judgement:
+    """A judgement of n patients from counts with noise of this deviation in each bin."""
+    rng = np.random.default_rng(4)
+    classes = study.data.classes
+    k = len(classes)
+    y = np.arange(n) % k
+    odds = scores.log_odds(rng.normal(size=(n, k)) + 2 * np.eye(k)[y])
+    edges = scores_private.edges_of(0.5 if k == 2 else None, k)
+    exact = scores_private.count_patients(odds, y.astype(float), np.ones(n), edges)
+    outside, inside, calls = (counts + noise * rng.normal(size=counts.shape) for counts in exact)
+    sums = scores_private.PrivateSums(classes, edges, outside, inside, calls if k > 2 else None, noise, noise)
+    return metrics_private.judge(sums, 100, rng)
+
+
+SUMMARY = PrivacySummary(
+    unit="patient",
+    epsilon=5.0,
+    delta=1e-4,
+    stages={
+        "prepare": StageCost(noise_multiplier=4.0, exchanges=1, epsilon=0.9),
+        "train": StageCost(noise_multiplier=2.5, exchanges=3, epsilon=4.75),
+        "evaluate": StageCost(noise_multiplier=0.85, exchanges=1, epsilon=4.98),
+    },
+    epsilon_training=4.96,
+    epsilon_held_out=4.98,
+)
+
+
+def private_outcome(task: str = "binary", deployed: bool = False, **changes: Any) -> Outcome:
+    """A private run: in a simulation with exact numbers beside the noised ones, between hospitals without any."""
+    study = study_of(task, {"secure": True}, {"epsilon": 5.0, "delta": 1e-4})
+    base = deployed_outcome(task) if deployed else masked_outcome(task)
+    prepared = dataclasses.replace(preparation_of(study), rows=398, missing={}, outside={}, class_rows=())
+    private = dataclasses.replace(
+        base,
+        study=study,
+        description="A small private model.",
+        preparation=prepared,
+        history=tuple(dataclasses.replace(each, measurements={}) for each in base.history),
+        federated=noised_judgement(study),
+        federated_exact=None if deployed else judgement(study),
+        per_site={} if deployed else base.per_site,
+        privacy=SUMMARY,
+    )
+    if deployed:
+        hidden = tuple(dataclasses.replace(site, counts=None) for site in private.sites)
+        private = dataclasses.replace(private, sites=hidden)
+    return dataclasses.replace(private, **changes)
 
 
 def preparation_of(study: Study) -> Preparation:
@@ -173,5 +231,6 @@ def outcome_of(task: str = "binary", study: Study | None = None, **changes: Any)
         seconds_total=12.5,
         peak_memory_bytes=250_000_000,
         versions={"consilium": "0.1.0"},
+        privacy=SUMMARY if study.privacy else None,
     )
     return dataclasses.replace(outcome, **changes)

@@ -6,9 +6,16 @@ import dataclasses
 
 import pytest
 
-from server import facts
+from server import facts, prepared
 from server.tables import Cell
-from tests.unit.server.outcomes import deployed_outcome, masked_outcome, outcome_of, record, with_counts
+from tests.unit.server.outcomes import (
+    deployed_outcome,
+    masked_outcome,
+    outcome_of,
+    private_outcome,
+    record,
+    with_counts,
+)
 
 
 def test_hospitals_are_listed_and_added_up() -> None:
@@ -40,7 +47,7 @@ def test_absences_are_gathered_by_hospital_stage_and_code() -> None:
 
 
 def test_columns_say_contract_missing_and_scale() -> None:
-    age, sex = facts.column_rows(outcome_of())
+    age, sex = prepared.column_rows(outcome_of())
     assert dataclasses.astuple(age) == (
         "age",
         "at admission",
@@ -142,3 +149,39 @@ def test_enrolled_hospitals_that_took_no_part_are_listed_with_what_to_do() -> No
 def test_a_run_between_hospitals_says_so() -> None:
     assert "between hospitals, over the network" == dict(facts.run_facts(deployed_outcome()))["Where"]
     assert "Where" not in dict(facts.run_facts(outcome_of()))
+
+
+def test_the_total_of_a_private_run_says_only_what_noised_sums_count() -> None:
+    """About 398 training patients and 132 held-out ones, by noised counts of 400 and 120."""
+    everyone = facts.site_rows(private_outcome(deployed=True))[-1]
+    assert ("about 530", "not shown", "about 398", "about 132", "not shown") == (
+        everyone.patients,
+        everyone.rows,
+        everyone.training,
+        everyone.held_out,
+        everyone.outside,
+    )
+    assert (Cell("not shown"), Cell("not shown")) == everyone.classes
+
+
+def test_a_private_simulation_adds_up_what_it_knows_of_its_hospitals() -> None:
+    """Four hospitals of 100 rows of each class; the preparation counted none."""
+    assert (Cell("400", "50.0 %"), Cell("400", "50.0 %")) == facts.site_rows(private_outcome())[-1].classes
+
+
+def test_columns_of_a_private_run_have_no_counts() -> None:
+    age, sex = prepared.column_rows(private_outcome())
+    assert ("", "", "", "mean, 63.00") == (age.missing, age.missing_share, age.outside, age.fill)
+    assert "share of male, 0.500" == sex.fill
+
+
+def test_a_private_run_says_its_guarantee_and_what_each_stage_cost() -> None:
+    found = dict(facts.run_facts(private_outcome()))
+    assert found["Differential privacy"] == "epsilon 5, delta 0.0001, for one patient at one hospital, added or removed"
+    assert found["Spent"] == "epsilon 4.96 for a training patient, 4.98 for a held-out one"
+    assert [dataclasses.astuple(row) for row in facts.cost_rows(private_outcome())] == [
+        ("preparation", "training", "4.00", "1", "0.900"),
+        ("training", "training", "2.50", "3", "4.75"),
+        ("evaluation", "held-out", "0.850", "1", "4.98"),
+    ]
+    assert () == facts.cost_rows(outcome_of())

@@ -5,7 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 from server.model_card import model_card
-from tests.unit.server.outcomes import deployed_outcome, judgement, masked_outcome, outcome_of, study_of, with_counts
+from tests.unit.server.outcomes import (
+    deployed_outcome,
+    judgement,
+    masked_outcome,
+    outcome_of,
+    private_outcome,
+    study_of,
+    with_counts,
+)
 
 
 def test_the_card_has_its_parts_in_order() -> None:
@@ -78,3 +86,21 @@ def test_a_hospital_with_one_class_is_not_named_unless_it_shows_its_numbers() ->
     north = with_counts(outcome.sites[0], class_rows=(200, 0))
     card = model_card(dataclasses.replace(outcome, sites=(north, *outcome.sites[1:])))
     assert "One class only among the training rows: north." in card
+
+
+def test_the_card_of_a_private_run_says_what_it_cost_and_which_numbers_are_noised() -> None:
+    card = model_card(private_outcome())
+    assert "epsilon 5, delta 0.0001, for one patient at one hospital, added or removed." in card
+    assert "Training patients paid epsilon 4.96, held-out ones 4.98." in card
+    assert (
+        "| Metric | Together, noised (95 % interval) | Together, exact (95 % interval) |"
+        " Pooled, without noise (95 % interval) |"
+    ) in card
+    assert "no privacy guarantee" not in card
+
+
+def test_the_card_of_a_private_run_between_hospitals_holds_no_exact_number() -> None:
+    card = model_card(private_outcome(deployed=True))
+    assert "4 hospitals, about 530 patients; about 398 patients trained the model and about 132 were held out" in card
+    assert "Training rows by class" not in card
+    assert "exact" not in card

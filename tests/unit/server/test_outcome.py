@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from server.outcome import metrics_of, shown_judgement
+from server.outcome import Outcome, metrics_of, shown_judgement
 from shared.messages import Shown
-from tests.unit.server.outcomes import deployed_outcome, judgement, masked_outcome, outcome_of, study_of
+from tests.unit.server.outcomes import (
+    deployed_outcome,
+    judgement,
+    masked_outcome,
+    outcome_of,
+    private_outcome,
+    study_of,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -20,6 +27,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="u
 def keys_of(value: Any, path: str = "") -> Iterator[str]:
     """Yield every dotted key below ``value``, leaving out names that the study or a hospital chose."""
     chosen = {"sites", "local", "local_at_home", "per_site", "subgroups", "dropped", "noted", "out_of_contract"}
+    chosen |= {"privacy.noise_multipliers", "privacy.epsilon_by_stage"}
     if path in {"left_out", "dropped", "noted", "out_of_contract", "versions", "intervals", "history.dropped"}:
         return
     if isinstance(value, list):
@@ -34,9 +42,9 @@ def keys_of(value: Any, path: str = "") -> Iterator[str]:
                 yield from keys_of(inner, f"{path}.{key}" if path else key)
 
 
-@pytest.mark.parametrize("task", ["binary", "number"])
-def test_every_key_is_documented(task: str) -> None:
-    keys = {key.rsplit(".", 1)[-1] for key in keys_of(metrics_of(outcome_of(task)))}
+@pytest.mark.parametrize("outcome", [outcome_of(), outcome_of("number"), private_outcome()])
+def test_every_key_is_documented(outcome: Outcome) -> None:
+    keys = {key.rsplit(".", 1)[-1] for key in keys_of(metrics_of(outcome))}
     assert [key for key in sorted(keys) if f"`{key}`" not in PAGE] == []
 
 
@@ -44,7 +52,7 @@ def test_the_keys_are_those_that_readers_rely_on() -> None:
     promised = (
         "study digest method secure_aggregation sites rounds_completed federated pooled local per_site history"
         " bytes_up bytes_down seconds_total seconds_rounds peak_memory_bytes versions"
-        " local_at_home subgroups intervals dropped noted out_of_contract deployed left_out"
+        " local_at_home subgroups intervals dropped noted out_of_contract deployed left_out privacy federated_exact"
     )
     assert set(promised.split()) == metrics_of(outcome_of()).keys()
     classes = {"auroc", "average_precision", "accuracy", "brier", "log_loss", "n"}
@@ -120,3 +128,39 @@ def test_a_hospital_cannot_put_what_is_no_metric_into_the_numbers() -> None:
     found = metrics_of(deployed_outcome(per_site={"north": shown_judgement(-7, said)}))["per_site"]["north"]
     assert (0, None) == (found.pop("n"), found["auroc"])
     assert "mae" not in found
+
+
+def test_a_private_run_says_what_it_promises_and_what_each_stage_cost() -> None:
+    found = metrics_of(private_outcome())["privacy"]
+    assert {
+        "unit": "patient",
+        "epsilon": 5.0,
+        "delta": 1e-4,
+        "epsilon_training": 4.96,
+        "epsilon_held_out": 4.98,
+        "noise_multipliers": {"prepare": 4.0, "train": 2.5, "evaluate": 0.85},
+        "epsilon_by_stage": {"prepare": 0.9, "train": 4.75, "evaluate": 4.98},
+    } == found
+
+
+def test_a_simulation_of_a_private_run_has_the_exact_metrics_beside_the_noised_ones() -> None:
+    found, deployed = metrics_of(private_outcome()), metrics_of(private_outcome(deployed=True))
+    assert found["federated_exact"]["n"] == 120
+    assert found["federated"]["log_loss"] is None
+    assert found["federated"].keys() == found["federated_exact"].keys()
+    assert found["federated"]["auroc"] != found["federated_exact"]["auroc"]
+    assert deployed["federated_exact"] is None
+
+
+def test_a_run_without_privacy_has_neither() -> None:
+    found = metrics_of(outcome_of())
+    assert (None, None) == (found["privacy"], found["federated_exact"])
+
+
+def test_a_private_run_has_no_loss() -> None:
+    assert [None] * 3 == [line["loss"] for line in metrics_of(private_outcome())["history"]]
+
+
+def test_a_private_study_without_its_guarantee_is_no_outcome() -> None:
+    with pytest.raises(ValueError, match="exactly if its study has a privacy part"):
+        private_outcome(privacy=None)

@@ -17,7 +17,15 @@ from server.outcome import SiteSummary
 from server.report import render, write_report
 from shared import metrics, scores
 from shared.errors import OutputError
-from tests.unit.server.outcomes import deployed_outcome, judgement, masked_outcome, outcome_of, study_of
+from tests.unit.server.outcomes import (
+    deployed_outcome,
+    judgement,
+    masked_outcome,
+    noised_judgement,
+    outcome_of,
+    private_outcome,
+    study_of,
+)
 
 HOSTILE = '<script>alert("x")</script>'
 VOID = {"meta", "br", "wbr", "circle", "line", "path", "use", "rect"}
@@ -71,6 +79,11 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "no loss, no round": {"history": ()},
     "subgroups": {"subgroups": {"sex=female": judgement(study_of()), "sex=male": judgement(study_of(), 5)}},
     "deployed": vars(deployed_outcome()),
+    "private": vars(private_outcome()),
+    "private, several classes": vars(private_outcome("multiclass")),
+    "private, deployed": vars(private_outcome(deployed=True)),
+    "private, several classes, deployed": vars(private_outcome("multiclass", deployed=True)),
+    "private, drowned": vars(private_outcome(deployed=True, federated=noised_judgement(study_of(), noise=200.0))),
     "nothing shown": {
         **vars(deployed_outcome()),
         "sites": tuple(SiteSummary(name, None) for name in ("north", "south", "east", "west")),
@@ -235,3 +248,37 @@ def test_enrolled_hospitals_that_took_no_part_are_named_with_what_to_do() -> Non
 
 def test_advice_about_a_network_is_not_given_in_a_simulation() -> None:
     assert "At the hospital," not in Page(render(outcome_of())).text
+
+
+def test_a_private_run_between_hospitals_says_what_its_noise_promises_and_what_it_cost() -> None:
+    text = Page(render(private_outcome(deployed=True))).text
+    assert "Differentially private for one patient at one hospital, with epsilon 5 and delta 0.0001" in text
+    assert "exp(epsilon) = 148 times" in text
+    assert "training training 2.50 3 4.75 evaluation held-out 0.850 1 4.98" in text
+    assert "preparation and training, epsilon 4.96 together" in text
+    for absent in ("No noise was added", "no noise was added", "Do not read this run as private", "They are exact"):
+        assert absent not in text
+
+
+def test_a_private_simulation_is_not_called_private_and_says_which_numbers_are_exact() -> None:
+    text = Page(render(private_outcome())).text
+    assert "Do not read this run as private. Its sums were masked and noised as between hospitals" in text
+    assert "Together, as released: noised" in text
+    assert (
+        "The models to compare with were trained without noise, and are judged without: they are not private." in text
+    )
+
+
+def test_a_private_run_draws_no_losses_and_says_why() -> None:
+    text = Page(render(private_outcome())).text
+    assert "the losses of the rounds were not worth it" in text
+    assert "Learning curve." not in text
+
+
+def test_what_a_private_run_did_not_count_is_not_printed() -> None:
+    """Only the table's own columns: no missing, no out-of-contract values, no classes, no hospital's numbers."""
+    text = Page(render(private_outcome(deployed=True))).text
+    assert "Out of contract" not in text
+    assert "4 hospitals, about 530 patients." in text
+    assert "All about 530 not shown about 398 not shown not shown about 132 not shown" in text
+    assert "Nothing of one hospital alone is shown" in text

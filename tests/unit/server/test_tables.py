@@ -8,12 +8,19 @@ import math
 import numpy as np
 import pytest
 
-from server import tables
+from server import calls, tables
 from server.outcome import shown_judgement
 from server.tables import Cell
 from shared.messages import Shown
 from shared.wording import UNDEFINED
-from tests.unit.server.outcomes import deployed_outcome, judgement, outcome_of, study_of
+from tests.unit.server.outcomes import (
+    deployed_outcome,
+    judgement,
+    noised_judgement,
+    outcome_of,
+    private_outcome,
+    study_of,
+)
 
 STUDY = study_of()
 
@@ -110,19 +117,40 @@ def test_a_handful_of_patients_at_home_is_too_few_to_tell() -> None:
 def test_a_confusion_table_makes_the_values_of_a_test() -> None:
     """Of 20 ill, 15 are called ill; of 30 healthy, 27 are called healthy; 18 are called ill."""
     judged = dataclasses.replace(judgement(STUDY), confusion=np.array([[27.0, 3.0], [5.0, 15.0]]))
-    found = {name: cell.value for name, _, cell in tables.diagnostic_values(judged)}
+    found = {name: cell.value for name, _, cell in calls.diagnostic_values(judged)}
     assert found == {
         "Sensitivity": "0.750",
         "Specificity": "0.900",
         "Positive predictive value": "0.833",
         "Negative predictive value": "0.844",
     }
-    assert tables.confusion_rows(judged)[1].cells == (("5", 0.25), ("15", 0.75))
+    assert calls.confusion_rows(judged)[1].cells == (("5", 0.25), ("15", 0.75))
+
+
+def test_values_of_a_test_from_noised_counts_have_intervals_that_know_the_noise() -> None:
+    noised = noised_judgement(STUDY, noise=2.0)
+    _, _, sensitivity = calls.diagnostic_values(noised)[0]
+    interval = noised.diagnostics["sensitivity"]
+    assert Cell(f"{interval.value:.3f}", f"{interval.low:.3f} to {interval.high:.3f}") == sensitivity
+
+
+def test_many_classes_have_no_confusion_table_where_counts_are_noised() -> None:
+    assert () == calls.confusion_rows(noised_judgement(study_of("multiclass")))
+
+
+def test_a_private_simulation_compares_exact_values_and_shows_the_released_ones() -> None:
+    outcome = private_outcome(federated_exact=judgement(STUDY, auroc=(0.9, 0.86, 0.93)), pooled=None)
+    table = tables.comparison_table(outcome)
+    assert ["0.900", f"{outcome.federated.metrics['auroc'].value:.3f}"] == [
+        row.cells[0].value for row in table.rows[-2:]
+    ]
+    assert ["together", "released"] == [row.kind for row in table.rows[-2:]]
+    assert ["Together", "As released, noised"] == [item.name for item in tables.headlines(outcome)][-2:]
 
 
 def test_nobody_called_ill_leaves_the_positive_predictive_value_undefined() -> None:
     judged = dataclasses.replace(judgement(STUDY), confusion=np.array([[30.0, 0.0], [20.0, 0.0]]))
-    assert tables.diagnostic_values(judged)[2][2] == Cell("\N{EN DASH}")
+    assert calls.diagnostic_values(judged)[2][2] == Cell("\N{EN DASH}")
 
 
 def test_headlines_are_median_alone_together_and_pooled() -> None:

@@ -8,7 +8,17 @@ import math
 import numpy as np
 
 from server.verdict import majority_share, row_noun, verdict_of
-from tests.unit.server.outcomes import Triple, deployed_outcome, judgement, outcome_of, record, study_of, with_counts
+from tests.unit.server.outcomes import (
+    Triple,
+    deployed_outcome,
+    judgement,
+    noised_judgement,
+    outcome_of,
+    private_outcome,
+    record,
+    study_of,
+    with_counts,
+)
 
 STUDY = study_of()
 HIGH, MIDDLE, LOW = (0.95, 0.93, 0.97), (0.85, 0.82, 0.88), (0.70, 0.65, 0.75)
@@ -147,3 +157,35 @@ def test_rows_are_called_rows_where_patients_are_unknown_and_may_have_several() 
     unknown = dataclasses.replace(outcome, study=several)
     assert row_noun(unknown) == "row"
     assert "Patients may have several rows" in verdict_of(unknown).cautions[-1]
+
+
+def test_a_private_simulation_is_judged_by_its_exact_values_and_tells_the_noised_ones() -> None:
+    """Noised, the model would seem worse than both hospitals' own."""
+    outcome = private_outcome(
+        federated=judgement(STUDY, auroc=LOW),
+        federated_exact=judgement(STUDY, auroc=HIGH),
+        local={"north": judgement(STUDY, auroc=MIDDLE), "south": judgement(STUDY, auroc=MIDDLE)},
+    )
+    found = verdict_of(outcome)
+    assert "yes" == found.tone
+    assert found.reasons[1].endswith(
+        "What hospitals would see of the same model: noised, AUROC 0.700 (95 % interval 0.650 to 0.750); its interval"
+        " covers the noise, too."
+    )
+
+
+def test_a_noised_number_of_patients_is_not_held_against_the_exact_one() -> None:
+    """The noised judgement has another n than the models that it is compared with."""
+    outcome = private_outcome(federated=noised_judgement(STUDY, 300))
+    assert not any("not all judged on the same" in caution for caution in verdict_of(outcome).cautions)
+
+
+def test_a_private_run_whose_noise_drowns_the_patients_says_so() -> None:
+    found = verdict_of(private_outcome(deployed=True, federated=noised_judgement(STUDY, noise=200.0)))
+    assert ("open", 1) == (found.tone, len(found.reasons))
+    assert found.reasons[0].startswith("The noise is larger than what the held-out patients could show")
+
+
+def test_noised_numbers_of_patients_are_about() -> None:
+    found = verdict_of(private_outcome(deployed=True))
+    assert found.reasons[0].startswith(f"On about {private_outcome(deployed=True).federated.n} held-out patients")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -73,6 +74,40 @@ def test_side_by_side_gives_each_method_its_own_result_and_weight() -> None:
     assert measured == [{"once/mean": 7 / 3, "twice/mean": 70 / 3}, {"twice/mean": 70 / 3}]
     # The finished method is not asked again, and keeps what it remembered.
     assert {name: int(value) for name, value in memory.items()} == {"0/seen": 1, "1/seen": 2}
+
+
+class Choosing(Adding):
+    """The same over a subset that the data choose, which has so many patients."""
+
+    def __init__(self, smallest: int | None) -> None:
+        super().__init__(1.0, 1)
+        self.smallest = smallest
+
+    def asks(self, state: Arrays) -> Ask:
+        return dataclasses.replace(super().asks(state), data_dependent_subsets=True)
+
+    def contribute(
+        self, state: Arrays, examples: Examples, memory: Arrays, randomness: object
+    ) -> tuple[Contribution, Arrays]:
+        contribution, kept = super().contribute(state, examples, memory, randomness)
+        return dataclasses.replace(contribution, smallest_subset=self.smallest), kept
+
+
+@pytest.mark.parametrize(
+    ("expected", "methods"),
+    [
+        (3, [Choosing(7), Choosing(3), Adding(1.0, 1)]),
+        (None, [Choosing(7), Choosing(None)]),
+        (None, [Adding(1.0, 1), Adding(2.0, 1)]),
+    ],
+)
+def test_the_smallest_subset_of_methods_side_by_side_is_known_if_every_method_says_its_own(
+    expected: int | None, methods: list[Method[object]]
+) -> None:
+    both = SideBySide({str(number): method for number, method in enumerate(methods)})
+    contribution, _ = both.contribute(both.start(), SITES[0], NOTHING, for_site(1, "a", 1))
+
+    assert expected == contribution.smallest_subset
 
 
 def test_side_by_side_refuses_methods_over_different_patients() -> None:

@@ -25,6 +25,7 @@ from shared.models.image_cnn import ImageCnn
 from shared.models.tabular_mlp import TabularMlp
 from shared.plan import TRAIN
 from shared.preparation import Prepared
+from shared.privacy.settings import Privacy
 from shared.randomness import for_site
 from shared.study import Study, parse_study
 from simulations.local import Consortium, gather
@@ -265,9 +266,10 @@ def test_the_model_card_says_what_it_is() -> None:
     assert expected == method.description()
 
 
-def test_the_centralised_study_is_the_study() -> None:
+def test_the_centralised_study_is_the_study_without_privacy() -> None:
     study = image_study()
-    assert Neural.centralised(study) is study
+    private = dataclasses.replace(study, privacy=Privacy(epsilon=1.0, delta=1e-5, patients_per_site=10))
+    assert [study, study] == [Neural.centralised(study), Neural.centralised(private)]
 
 
 def digest_of_a_run() -> str:

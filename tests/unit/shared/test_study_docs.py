@@ -16,6 +16,7 @@ PARTS = [
     study.About,
     study.MethodChoice,
     study.Aggregation,
+    study.Privacy,
     study.Evaluation,
     study.Simulation,
     schema.DataContract,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from shared.examples import Part
-from shared.plan import PREPARE
-from simulations.comparison import POOLED, compare
+from shared.plan import EVALUATE, EVERYONE, PREPARE
+from simulations.comparison import POOLED, compare, exact_sums
 from simulations.local import Consortium
 from tests.builders import examples_of, random_consortium, site_of, table_study, ticking
 
@@ -43,6 +44,35 @@ def test_every_baseline_is_judged_on_the_rows_of_the_sites_that_were_judged() ->
     assert compared.pooled is not None
     assert {compared.pooled.n, *(judgement.n for judgement in compared.local.values())} == {60}
     assert {name: judgement.n for name, judgement in compared.local_at_home.items()} == SIZES
+
+
+PRIVATE = {
+    "method__name": "private-logistic-regression",
+    "aggregation__secure": True,
+    "privacy": {"epsilon": 5.0, "delta": 1e-4},
+}
+
+
+def test_baselines_of_a_private_study_have_no_noise() -> None:
+    """They are those of the same study without privacy."""
+    private, plain = (
+        compare(random_consortium(table_study(**changes), SIZES), list(SIZES), clock, lambda _what: None)
+        for changes in (PRIVATE, {})
+    )
+    assert plain.pooled is not None and private.pooled is not None
+    assert plain.pooled.metrics == private.pooled.metrics
+    assert plain.local["a"].metrics == private.local["a"].metrics
+
+
+def test_the_exact_sums_of_a_private_run_are_over_the_hospitals_that_were_judged() -> None:
+    """The noised ones count about 150 patients, with a deviation of sqrt(24) times the noise in a bin."""
+    consortium = random_consortium(table_study(**PRIVATE), {"a": 40, "b": 60, "c": 50})
+    plan, progress = consortium.run(ticking())
+    assert 90 == exact_sums(consortium, plan, progress, ["a", "c"]).n
+    noised = plan.result(progress.state)[EVALUATE][EVERYONE]
+    counted = noised.outside.sum() + noised.inside.sum()
+    assert 150 == pytest.approx(counted, abs=6 * math.sqrt(24) * noised.inside_noise)
+    assert 150 != round(counted, 6)
 
 
 def test_only_what_the_study_asks_for_is_trained() -> None:

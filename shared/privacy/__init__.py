@@ -1,0 +1,1 @@
+"""Differential privacy: secret randomness, noise mechanisms, accounting and private training of neural models."""

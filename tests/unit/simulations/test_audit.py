@@ -1,0 +1,146 @@
+"""An audit finds mistakes that were planted, and nothing where there is none.
+
+Three hospitals, epsilon 1 at delta 1e-5; 90 canaries in ten runs, 81 guesses. A lower bound is one with 95 %
+confidence, so of audits of a correct study one in twenty may contradict it; noise and coins are the same every time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client import site
+from shared.fixedpoint import Words
+from shared.methods import logistic_regression_private
+from shared.privacy.noise import Stream
+from simulations import audit_page
+from simulations.audit import Audit, Effort, audit, audit_of, judge_guesses
+from tests.builders import table_study
+from tests.unit.simulations.attacks.audited import insecure_entropy, private_study, three_hospitals
+
+RUNS = Effort(runs=10, shadows=0)
+
+
+def audited(seed: int = 1, effort: Effort = RUNS, **changes: Any) -> Audit:
+    return audit(private_study(**changes), three_hospitals(), effort, entropy=insecure_entropy(seed))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_correct_study_passes(seed: int) -> None:
+    found = audited(seed)
+
+    assert () == found.contradictions
+    assert found.canary.bound < 1.0 < found.canary.largest
+    assert all(reach.ratio <= 1.0 + 1e-9 for reach in found.canary.reaches.values())
+
+
+def test_noise_left_out_is_found_with_95_percent_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.mechanisms, "add_noise", lambda *_: None)
+    found = audited()
+
+    assert found.canary.guesses == found.canary.right
+    assert found.canary.bound > 3.0
+    assert "epsilon is above 3.28 with 95 % confidence: 81 of 81 guesses" in found.contradictions[0]
+
+
+def test_a_tenth_of_the_noise_is_found_with_95_percent_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = site.mechanisms.add_noise
+
+    def tenth(words: Words, share: float, stream: Stream) -> None:
+        real(words, share / 100, stream)
+
+    monkeypatch.setattr(site.mechanisms, "add_noise", tenth)
+    found = audited()
+
+    assert found.canary.bound > 1.0
+    assert 1 == len(found.contradictions)
+
+
+def test_skipped_clipping_is_found_with_95_percent_confidence_and_by_the_size_of_a_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real: Callable[..., Any] = logistic_regression_private.clipped_sum
+    monkeypatch.setattr(logistic_regression_private, "clipped_sum", lambda *given: real(*given[:3], 1e9))
+    found = audited()
+
+    assert found.canary.bound > 1.0
+    assert found.canary.reaches["train"].ratio > 100.0
+    assert "In stage 'train' one patient changed a sum" in found.contradictions[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("keras") is None, reason="networks need the extra keras")
+def test_noise_left_out_of_a_networks_training_is_found_with_95_percent_confidence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DP-SGD at the sites: only the sum over them and over many steps is seen, of batches that nobody knows."""
+    network: dict[str, Any] = {
+        "method__name": "neural",
+        "method__rounds": 3,
+        "method__options__architecture": "tabular_mlp",
+        "privacy__clipping_norm": 1.0,
+        "privacy__patients_per_site": 60,
+        "privacy__sampling_rate": 0.2,
+    }
+    correct = audited(**network)
+    monkeypatch.setattr(Stream, "gaussian", lambda _self, size, dtype=np.float32: np.zeros(size, dtype))
+
+    assert () == correct.contradictions
+    assert audited(**network).canary.bound > 1.0
+
+
+def test_so_many_runs_are_made_as_can_contradict_the_studys_epsilon() -> None:
+    found = audited(effort=Effort(shadows=0))
+
+    assert found.canary.largest > 1.05
+    assert found.canary.canaries == found.canary.runs * (found.canary.canaries // found.canary.runs)
+    assert found.canary.runs == 2
+
+
+def test_a_study_without_privacy_promises_nothing_and_gives_every_canary_away() -> None:
+    found = audit(
+        table_study(8, method__rounds=2), three_hospitals(), Effort(runs=2, shadows=0), entropy=insecure_entropy(1)
+    )
+
+    assert found.epsilon is None
+    assert found.canary.guesses == found.canary.right
+    assert () == found.contradictions
+    assert "promises no differential privacy" in audit_page.verdict(found)
+
+
+def test_the_surest_nine_tenths_are_guessed() -> None:
+    """Ten canaries; the wrong one is the least sure."""
+    present = np.array([True, False] * 5)
+    scores = np.where(present, 1.0, -1.0) * np.arange(1, 11)
+    scores[0] = -0.1
+
+    judged = judge_guesses(present, scores, 0.0)
+
+    assert (10, 9, 9) == (judged.canaries, judged.guesses, judged.right)
+
+
+def test_an_audit_that_could_not_contradict_the_study_says_so() -> None:
+    found = audited(effort=Effort(runs=1, shadows=0), privacy__epsilon=5.0)
+
+    assert "but this audit could not: at most it could have shown" in audit_page.verdict(found)
+
+
+def test_the_page_and_the_numbers_are_written_and_need_nothing_else(tmp_path: Path) -> None:
+    found = audited(effort=Effort(runs=1, shadows=2), study__question="<script>alert(1)</script>?")
+    audit_page.write(found, tmp_path)
+
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert "LiRA, 2 shadow models" in page
+    numbers = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
+    assert audit_of(found) == numbers
+    assert (1.0, 1e-5, 0.95) == (numbers["epsilon"], numbers["delta"], numbers["confidence"])
+    assert {"l1": pytest.approx(0.3), "l2": pytest.approx(0.1)} == numbers["canaries"]["influence"]["train"]["declared"]
+    assert 180 == numbers["membership"]["members"]
