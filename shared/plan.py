@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.errors import StudyError
 from shared.examples import Arrays
 from shared.methods import METHODS
 from shared.methods.base import PlainMean, ServerOptimizer
@@ -66,7 +67,12 @@ def multipliers_of(study: Study) -> Multipliers | None:
 
     Raises: StudyError if no noise is enough.
     """
-    return calibration.multipliers(study.privacy, releases_of(study)) if study.privacy else None
+    if study.privacy is None:
+        return None
+    try:
+        return calibration.multipliers(study.privacy, releases_of(study))
+    except ValueError as error:
+        raise StudyError(f"[privacy] epsilon and delta: {error}") from None
 
 
 def releases_of(study: Study) -> Releases:

@@ -14,7 +14,7 @@ from shared import files
 from shared.errors import NotWritten
 from shared.metrics import Interval
 from shared.pages import environment
-from shared.wording import seconds_text
+from shared.wording import plural, seconds_text
 from simulations.attacks.membership import LOW_RATE, Attack
 from simulations.audit import CONFIDENCE_TEXT, Audit, audit_of
 
@@ -78,7 +78,7 @@ def rows(found: Audit) -> list[list[str]]:
         rate = f"true positive rate {_interval(attack.low_rate)} at {100 * LOW_RATE:.0f} % false positives"
         lines.append([f"membership: {name}", _interval(attack.auc), rate])
     guessed = f"{canary.right} of {canary.guesses} guesses right: epsilon at least {canary.bound:.2f}"
-    lines.append([f"canaries: {canary.canaries} in {canary.runs} runs", f"{canary.auc:.3f}", guessed])
+    lines.append([f"canaries: {canary.canaries} in {plural(canary.runs, 'run')}", f"{canary.auc:.3f}", guessed])
     return lines
 
 

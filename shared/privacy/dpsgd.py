@@ -114,6 +114,7 @@ class PrivateTrainer:
         self._outputs = int(model.output_shape[-1])
         self._variables = network.variables(model)
         self._velocities = [self._tf.Variable(self._tf.zeros_like(own)) for own in self._variables.values()]
+        self._forget = self._tf.function(self._stop, autograph=False)
         self._graph = self._compile()
 
     def train(
@@ -158,8 +159,7 @@ class PrivateTrainer:
         """
         tf = self._tf
         network.set_weights(self.model, weights)
-        for velocity in self._velocities:
-            velocity.assign(tf.zeros_like(velocity))
+        self._forget()
         # The last row is nobody's: it fills up parts, and its gradient counts nothing.
         rows_x = tf.constant(np.concatenate([np.asarray(x, np.float32), np.zeros((1, *np.shape(x)[1:]), np.float32)]))
         rows_y = tf.constant(np.append(np.asarray(y, np.float32), np.float32(0)))
@@ -218,6 +218,10 @@ class PrivateTrainer:
         graph = tf.function(run, input_signature=signature, autograph=False)
         graph.get_concrete_function()  # what cannot be clipped is refused now, not after the first round began
         return graph
+
+    def _stop(self) -> None:
+        for velocity in self._velocities:
+            velocity.assign(self._tf.zeros_like(velocity))
 
     def _move(self, total: Any, noise: Any, rates: Any) -> Any:
         """Add the noise to the sum of clipped gradients and descend; return the next step's sum."""

@@ -128,16 +128,27 @@ def convolution(layer: Any, x: Any, watch: Watch) -> Tapped:
     """Tap a Conv1D or Conv2D layer without groups on (n, ..., channels)."""
     import tensorflow as tf
 
-    strides, dilations = layer.strides, layer.dilation_rate
     if layer.padding == "causal":
-        x = tf.pad(x, [[0, 0], [dilations[0] * (layer.kernel_size[0] - 1), 0], [0, 0]])
-    padding = "SAME" if layer.padding == "same" else "VALID"
-    before = tf.nn.convolution(x, layer.kernel.value, strides, padding, dilations=dilations)
+        x = tf.pad(x, [[0, 0], [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0], [0, 0]])
+    taps, shape = _Taps.of(layer, x), tuple(layer.kernel.shape)
+    # Of a single channel, what the taps see is laid out once for the output and for the gradient.
+    laid = tf.stack([tf.squeeze(each, -1) for each in taps.seen(x)], axis=1) if shape[-2] == 1 else None
+    if laid is None:
+        padding = "SAME" if layer.padding == "same" else "VALID"
+        before = tf.nn.convolution(x, layer.kernel.value, layer.strides, padding, dilations=layer.dilation_rate)
+    else:
+        before = tf.matmul(laid, tf.reshape(layer.kernel.value, (1, -1, shape[-1])), transpose_a=True)
+        before = tf.reshape(before, (_examples(x), *taps.outputs[-len(layer.kernel_size) :], shape[-1]))
     before = watch(before + layer.bias.value if layer.use_bias else before)
 
     def finish(gradients: list[Any]) -> list[Own | PerExample]:
-        seen, g = _seen(layer, x, gradients[0])
-        kernel = _kernel(seen, g, tuple(layer.kernel.shape))
+        g = _positions(gradients[0])
+        if laid is not None:
+            kernel: Own | PerExample = Own([tf.matmul(laid, g)], shape)
+        elif taps.strides == (1, 1):
+            kernel = _kernel(*taps.in_a_row(x, gradients[0]), shape)
+        else:
+            kernel = _kernel(taps.seen(x), g, shape)
         return [kernel, _bias(g)] if layer.use_bias else [kernel]
 
     return Tapped(layer.activation(before), [before], finish)
@@ -312,8 +323,6 @@ def _kernel(seen: list[Any], g: Any, shape: tuple[int, ...]) -> Own | PerExample
 
     positions, size = g.shape[1], math.prod(shape)
     if positions > 1 and size <= _OWN_UP_TO * positions**2:
-        if shape[-2] == 1:  # one product for all taps
-            return Own([tf.matmul(tf.stack([tf.squeeze(tap, -1) for tap in seen], axis=1), g)], shape)
         return Own([tf.matmul(tap, g, transpose_a=True) for tap in seen], shape)
 
     a = tf.concat(seen, axis=-1)
@@ -326,37 +335,73 @@ def _kernel(seen: list[Any], g: Any, shape: tuple[int, ...]) -> Own | PerExample
     return PerExample(squared, weighted)
 
 
-def _seen(layer: Any, x: Any, g: Any) -> tuple[list[Any], Any]:
-    """Return what each tap of a filter sees of x, and g at the same positions: (n, positions, channels) each.
+@dataclass(frozen=True)
+class _Taps:
+    """Where a filter's taps lie on an image of shape (n, height, width, channels); a line is an image of height 1.
 
-    x, g: what went into the layer and the gradient at what came out, shape (n, ..., channels).
+    offsets: of each tap from the first, (row, column), in the kernel's order.
+    spans: of the last tap from the first, (rows, columns).
+    before, after: rows and columns of zeros that the filter needs around the image.
+    outputs: height and width of what comes out.
     """
-    import tensorflow as tf
 
-    line = len(layer.kernel_size) == 1  # a line is an image of height 1
-    x, g = (x[:, None], g[:, None]) if line else (x, g)
-    sizes, strides, dilations = (
-        (1, *each) if line else tuple(each) for each in (layer.kernel_size, layer.strides, layer.dilation_rate)
-    )
-    # Zeros around the image where the filter reaches beyond it; of an odd number, the larger half comes last.
-    spans = [(size - 1) * dilation for size, dilation in zip(sizes, dilations, strict=True)]
-    reach = [(out - 1) * stride + span + 1 for out, stride, span in zip(g.shape[1:3], strides, spans, strict=True)]
-    lack = [max(far - have, 0) for far, have in zip(reach, x.shape[1:3], strict=True)]
-    before = [missing // 2 for missing in lack]
-    steps = [(row * dilations[0], column * dilations[1]) for row in range(sizes[0]) for column in range(sizes[1])]
-    if strides != (1, 1):
-        x = tf.pad(x, [[0, 0], *([first, all_ - first] for first, all_ in zip(before, lack, strict=True)), [0, 0]])
-        ends = [(out - 1) * stride + 1 for out, stride in zip(g.shape[1:3], strides, strict=True)]
-        cut = [x[:, r : r + ends[0] : strides[0], c : c + ends[1] : strides[1]] for r, c in steps]
-        return [_positions(each) for each in cut], _positions(g)
+    offsets: tuple[tuple[int, int], ...]
+    spans: tuple[int, int]
+    strides: tuple[int, int]
+    before: tuple[int, int]
+    after: tuple[int, int]
+    outputs: tuple[int, int]
 
-    # Images in one long row, zeros between them serving both neighbours: each tap then sees it from another place on,
-    # which needs no copy. Positions that are no output have a gradient of zero.
-    after = [max(missing - 2 * first, 0) for missing, first in zip(lack, before, strict=True)]
-    # An example of zeros at the end, for the last taps to see.
-    x = tf.pad(x, [[0, 1], *([first, more] for first, more in zip(before, after, strict=True)), [0, 0]])
-    _, height, width, channels = x.shape
-    g = tf.pad(g, [[0, 0], [0, height - g.shape[1]], [0, width - g.shape[2]], [0, 0]])
-    row, count = tf.reshape(x, (-1,)), _examples(g) * height * width
-    starts = [(r * width + c) * channels for r, c in steps]
-    return [tf.reshape(row[s : s + count * channels], (-1, height * width, channels)) for s in starts], _positions(g)
+    @classmethod
+    def of(cls, layer: Any, x: Any) -> _Taps:
+        line = len(layer.kernel_size) == 1
+        sizes, strides, dilations, lengths = (
+            (1, *each) if line else tuple(each)
+            for each in (layer.kernel_size, layer.strides, layer.dilation_rate, x.shape[1:-1])
+        )
+        same, axes = layer.padding == "same", (0, 1)
+        spans = [(sizes[axis] - 1) * dilations[axis] for axis in axes]
+        reach = [lengths[axis] if same else lengths[axis] - spans[axis] for axis in axes]
+        outputs = [-(-reach[axis] // strides[axis]) for axis in axes]
+        lack = [max((outputs[axis] - 1) * strides[axis] + spans[axis] + 1 - lengths[axis], 0) for axis in axes]
+        return cls(
+            offsets=tuple(
+                (row * dilations[0], column * dilations[1]) for row in range(sizes[0]) for column in range(sizes[1])
+            ),
+            spans=(spans[0], spans[1]),
+            strides=strides,
+            # Of an odd number, the larger half comes last.
+            before=(lack[0] // 2, lack[1] // 2),
+            after=(lack[0] - lack[0] // 2, lack[1] - lack[1] // 2),
+            outputs=(outputs[0], outputs[1]),
+        )
+
+    def seen(self, x: Any) -> list[Any]:
+        """Return what each tap sees of x: (n, positions, channels) each."""
+        import tensorflow as tf
+
+        x = x if len(x.shape) == 4 else x[:, None]
+        x = tf.pad(x, [[0, 0], *zip(self.before, self.after, strict=True), [0, 0]])
+        (rows, columns), (down, right) = self.outputs, self.strides
+        return [
+            _positions(x[:, top : top + (rows - 1) * down + 1 : down, left : left + (columns - 1) * right + 1 : right])
+            for top, left in self.offsets
+        ]
+
+    def in_a_row(self, x: Any, g: Any) -> tuple[list[Any], Any]:
+        """Return the same without a copy, and g at these positions; for strides of 1.
+
+        The images stand in one long row, and zeros between them serve both neighbours: each tap sees the row from
+        another place on. Positions that are no output have a gradient of zero.
+        """
+        import tensorflow as tf
+
+        x, g = (each if len(each.shape) == 4 else each[:, None] for each in (x, g))
+        more = [max(last - first, 0) for first, last in zip(self.before, self.after, strict=True)]
+        # An example of zeros at the end, for the last taps to see.
+        x = tf.pad(x, [[0, 1], *zip(self.before, more, strict=True), [0, 0]])
+        _, height, width, channels = x.shape
+        g = tf.pad(g, [[0, 0], [0, height - g.shape[1]], [0, width - g.shape[2]], [0, 0]])
+        row, count = tf.reshape(x, (-1,)), _examples(g) * height * width * channels
+        starts = [(top * width + left) * channels for top, left in self.offsets]
+        return [tf.reshape(row[s : s + count], (-1, height * width, channels)) for s in starts], _positions(g)

@@ -17,7 +17,8 @@ class Privacy:
     """Differential privacy of the whole study, from preparation to evaluation; neighbours differ by one patient.
 
     unit: whose presence is hidden: one patient at one hospital. Patients are not linked across hospitals.
-    epsilon, delta: the guarantee. Training patients pay for preparation and training, held-out ones for evaluation.
+    epsilon, delta: the guarantee. Training patients pay for preparation and
+        training, held-out ones for evaluation.
     clipping_norm: largest L2 norm of what one patient adds to one training step.
     preparation_share: what preparation alone may spend, as a share of epsilon; training gets what is left beside it.
     sampling_rate: chance of a patient to be in one step of DP-SGD; a pass over the data is 1 / sampling_rate steps.

@@ -11,8 +11,8 @@ rows of the log-odds of the true class (for a number: minus the absolute error).
   distribution of the fits of models with the patient than of those without. With few shadow models one variance serves
   all patients, as the paper does (section VI-C).
 
-Patients who trained are members, held-out ones are not. A shadow model trains on each patient with the share of the
-patients who trained, so that it sees as many as the model under attack.
+Patients who trained are members, held-out ones are not; which is which must have been chance. A shadow model trains on
+each patient with the share of the patients who trained, so that it sees as many as the model under attack.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from shared.provenance import versions
 from simulations.benchmarks import dpsgd_peer
 from simulations.benchmarks.secagg import Line, Others, exactly, ratio, seconds, table
 
-STEPS = 10
+STEPS = 20
 PEER_PACKAGES = ("torch==2.13.0+cpu", "opacus==1.6.0")
 CNN = ImageCnn(filters=(16, 32, 64), dense_units=64)
 """The network of the study pneumonia_cnn."""
