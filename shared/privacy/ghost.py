@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.models import image_cnn
+from shared.privacy.taps import Taps
 
 _OWN_UP_TO = 64
 """Weights for each pair of positions up to which own gradients are cheaper than ghost norms (measured on a CPU)."""
@@ -130,9 +131,9 @@ def convolution(layer: Any, x: Any, watch: Watch) -> Tapped:
 
     if layer.padding == "causal":
         x = tf.pad(x, [[0, 0], [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0], [0, 0]])
-    taps, shape = _Taps.of(layer, x), tuple(layer.kernel.shape)
+    taps, shape = Taps.of(layer, x.shape[1:-1]), tuple(layer.kernel.shape)
     # Of a single channel, what the taps see is laid out once for the output and for the gradient.
-    laid = tf.stack([tf.squeeze(each, -1) for each in taps.seen(x)], axis=1) if shape[-2] == 1 else None
+    laid = tf.stack([tf.squeeze(each, -1) for each in _seen(taps, x)], axis=1) if shape[-2] == 1 else None
     if laid is None:
         padding = "SAME" if layer.padding == "same" else "VALID"
         before = tf.nn.convolution(x, layer.kernel.value, layer.strides, padding, dilations=layer.dilation_rate)
@@ -146,9 +147,9 @@ def convolution(layer: Any, x: Any, watch: Watch) -> Tapped:
         if laid is not None:
             kernel: Own | PerExample = Own([tf.matmul(laid, g)], shape)
         elif taps.strides == (1, 1):
-            kernel = _kernel(*taps.in_a_row(x, gradients[0]), shape)
+            kernel = _kernel(*_seen_in_a_row(taps, x, gradients[0]), shape)
         else:
-            kernel = _kernel(taps.seen(x), g, shape)
+            kernel = _kernel(_seen(taps, x), g, shape)
         return [kernel, _bias(g)] if layer.use_bias else [kernel]
 
     return Tapped(layer.activation(before), [before], finish)
@@ -335,73 +336,40 @@ def _kernel(seen: list[Any], g: Any, shape: tuple[int, ...]) -> Own | PerExample
     return PerExample(squared, weighted)
 
 
-@dataclass(frozen=True)
-class _Taps:
-    """Where a filter's taps lie on an image of shape (n, height, width, channels); a line is an image of height 1.
+def _seen(taps: Taps, x: Any) -> list[Any]:
+    """Return what each tap of a filter sees of x: (n, positions, channels) each."""
+    import tensorflow as tf
 
-    offsets: of each tap from the first, (row, column), in the kernel's order.
-    spans: of the last tap from the first, (rows, columns).
-    before, after: rows and columns of zeros that the filter needs around the image.
-    outputs: height and width of what comes out.
+    x = tf.pad(_image(x), [[0, 0], *zip(taps.before, taps.after, strict=True), [0, 0]])
+    (rows, columns), (down, right) = taps.outputs, taps.strides
+    return [
+        _positions(x[:, top : top + (rows - 1) * down + 1 : down, left : left + (columns - 1) * right + 1 : right])
+        for top, left in taps.offsets
+    ]
+
+
+def _seen_in_a_row(taps: Taps, x: Any, g: Any) -> tuple[list[Any], Any]:
+    """Return the same without a copy, and g at these positions; for strides of 1.
+
+    The images stand in one long row, and zeros between them serve both neighbours: each tap sees the row from another
+    place on. Positions that are no output have a gradient of zero.
     """
+    import tensorflow as tf
 
-    offsets: tuple[tuple[int, int], ...]
-    spans: tuple[int, int]
-    strides: tuple[int, int]
-    before: tuple[int, int]
-    after: tuple[int, int]
-    outputs: tuple[int, int]
+    x, g = _image(x), _image(g)
+    more = [max(last - first, 0) for first, last in zip(taps.before, taps.after, strict=True)]
+    height, width = (sum(sizes) for sizes in zip(x.shape[1:3], taps.before, more, strict=True))
+    # Images of zeros at the end, for the last taps to see.
+    last_top, last_left = taps.offsets[-1]
+    empty = -(-(last_top * width + last_left) // (height * width))
+    x = tf.pad(x, [[0, empty], *zip(taps.before, more, strict=True), [0, 0]])
+    g = tf.pad(g, [[0, 0], [0, height - g.shape[1]], [0, width - g.shape[2]], [0, 0]])
+    channels = x.shape[-1]
+    row, count = tf.reshape(x, (-1,)), _examples(g) * height * width * channels
+    starts = [(top * width + left) * channels for top, left in taps.offsets]
+    return [tf.reshape(row[s : s + count], (-1, height * width, channels)) for s in starts], _positions(g)
 
-    @classmethod
-    def of(cls, layer: Any, x: Any) -> _Taps:
-        line = len(layer.kernel_size) == 1
-        sizes, strides, dilations, lengths = (
-            (1, *each) if line else tuple(each)
-            for each in (layer.kernel_size, layer.strides, layer.dilation_rate, x.shape[1:-1])
-        )
-        same, axes = layer.padding == "same", (0, 1)
-        spans = [(sizes[axis] - 1) * dilations[axis] for axis in axes]
-        reach = [lengths[axis] if same else lengths[axis] - spans[axis] for axis in axes]
-        outputs = [-(-reach[axis] // strides[axis]) for axis in axes]
-        lack = [max((outputs[axis] - 1) * strides[axis] + spans[axis] + 1 - lengths[axis], 0) for axis in axes]
-        return cls(
-            offsets=tuple(
-                (row * dilations[0], column * dilations[1]) for row in range(sizes[0]) for column in range(sizes[1])
-            ),
-            spans=(spans[0], spans[1]),
-            strides=strides,
-            # Of an odd number, the larger half comes last.
-            before=(lack[0] // 2, lack[1] // 2),
-            after=(lack[0] - lack[0] // 2, lack[1] - lack[1] // 2),
-            outputs=(outputs[0], outputs[1]),
-        )
 
-    def seen(self, x: Any) -> list[Any]:
-        """Return what each tap sees of x: (n, positions, channels) each."""
-        import tensorflow as tf
-
-        x = x if len(x.shape) == 4 else x[:, None]
-        x = tf.pad(x, [[0, 0], *zip(self.before, self.after, strict=True), [0, 0]])
-        (rows, columns), (down, right) = self.outputs, self.strides
-        return [
-            _positions(x[:, top : top + (rows - 1) * down + 1 : down, left : left + (columns - 1) * right + 1 : right])
-            for top, left in self.offsets
-        ]
-
-    def in_a_row(self, x: Any, g: Any) -> tuple[list[Any], Any]:
-        """Return the same without a copy, and g at these positions; for strides of 1.
-
-        The images stand in one long row, and zeros between them serve both neighbours: each tap sees the row from
-        another place on. Positions that are no output have a gradient of zero.
-        """
-        import tensorflow as tf
-
-        x, g = (each if len(each.shape) == 4 else each[:, None] for each in (x, g))
-        more = [max(last - first, 0) for first, last in zip(self.before, self.after, strict=True)]
-        # An example of zeros at the end, for the last taps to see.
-        x = tf.pad(x, [[0, 1], *zip(self.before, more, strict=True), [0, 0]])
-        _, height, width, channels = x.shape
-        g = tf.pad(g, [[0, 0], [0, height - g.shape[1]], [0, width - g.shape[2]], [0, 0]])
-        row, count = tf.reshape(x, (-1,)), _examples(g) * height * width * channels
-        starts = [(top * width + left) * channels for top, left in self.offsets]
-        return [tf.reshape(row[s : s + count], (-1, height * width, channels)) for s in starts], _positions(g)
+def _image(values: Any) -> Any:
+    """Return (n, length, channels) as images of height 1."""
+    return values if len(values.shape) == 4 else values[:, None]
