@@ -280,11 +280,14 @@ def test_a_supervisor_that_stops_starts_nothing(tmp_path: Path, supervisor: Supe
 
 
 OWNER = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
 from shared.supervisor import Program, Supervisor
 folder = Path(sys.argv[1])
 script = "trap 'touch $0.ended; exit 0' TERM; sleep 1000 & echo $!; wait"
+# As in a shell's foreground: whoever is started in its background inherits that these are ignored, and keeps to it.
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 # With a second thread, as an owner has one.
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 with Supervisor(folder / "processes") as supervisor:
