@@ -62,10 +62,13 @@ def first(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def interrupted(at: Consortium, study: Path) -> tuple[str, int]:
     """Ask for a run, wait until the display says that nothing runs, and end the display with Ctrl-C."""
     path = at.root / "run.out"
+    # As in a shell's foreground: what is started in its background inherits that the signal is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with path.open("wb") as output:
         process = subprocess.Popen(
             [BIN / "consilium-server", "run", at.server, study], stdout=subprocess.DEVNULL, stderr=output
         )
+    signal.signal(signal.SIGINT, before)
     try:
         until("the display says what is missing", lambda: "does not run" in path.read_text(encoding="utf-8"), 60)
         process.send_signal(signal.SIGINT)

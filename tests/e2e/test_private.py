@@ -32,7 +32,7 @@ delta = {DELTA}
 
 
 class World:
-    """Four hospitals with a budget for one run of the study, and something left."""
+    """Four hospitals with a budget for one run of the study, and a tenth of epsilon more."""
 
     def __init__(self, root: Path) -> None:
         self.study = write_study(root / "private.toml", "breast_cancer", METHOD, aggregation__deadline_s=20.0)
@@ -40,7 +40,7 @@ class World:
         self.consortium = Consortium.make(root / "made", data, runs=1)
         for name in NAMES:
             with (self.consortium.hospital(name) / "site.toml").open("a", encoding="utf-8") as file:
-                file.write(f"\n[budget]\nepsilon = {1.5 * EPSILON}\ndelta = {DELTA}\n")
+                file.write(f"\n[budget]\nepsilon = {1.1 * EPSILON}\ndelta = {DELTA}\n")
 
     def ledger(self, name: str) -> ledger.Ledger:
         return ledger.read(self.consortium.hospital(name), "own")
