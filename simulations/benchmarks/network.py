@@ -4,8 +4,8 @@
 table and writes ``runs/bench-network.json``. Needs Linux, and 16 GB of memory for ``weights``. Stock Flower's side
 (``network_peer.py``) runs in the same run, in turn with ours. Nothing is asserted.
 
-A round is one sum of training: the question to every hospital, the masked words, and the reveal. What the network adds
-is the round without the time in which the slowest hospital worked on its answers, as its node logs it. Work that two
+A round is one sum of training, of two exchanges: the masked words, and the reveal. What the network adds is the round
+without the time in which the slowest hospital worked on its answers, as its node logs it. Work that two
 hospitals do at once on the same processor counts as work.
 """
 
@@ -36,6 +36,8 @@ from simulations.partition import partition
 
 HOSPITALS = ("Aarhus", "Basel", "Cork", "Delft")
 ROUNDS = 10
+EXCHANGES = 2
+"""Of a round under masks: the sum, and the reveal; each is a message to every hospital and its answer."""
 IDLE_S, SETTLED_S = 30.0, 5.0
 WIDTH = 8000
 """Units of both layers of a network with 64 million weights, 256 MB."""
@@ -56,7 +58,7 @@ def exchange(folder: Path, repeats: int) -> list[Line]:
             consortium.begin()
             consortium.wait_connected()
             for _ in range(repeats):
-                took, worked = _rounds(consortium, study, messages=2)
+                took, worked = _rounds(consortium, study, messages=EXCHANGES)
                 # In the first round a node reads its data, and imports TensorFlow.
                 rounds += took[1:]
                 work += worked[1:]
@@ -66,8 +68,8 @@ def exchange(folder: Path, repeats: int) -> list[Line]:
             _seconds(f"a round, {what}", rounds),
             _seconds("  the slowest hospital's work in it", work),
             _seconds(
-                "  what the network adds, gateway and masks included",
-                [one - other for one, other in zip(rounds, work, strict=True)],
+                "  what the network adds to one of its two exchanges, gateway and masks included",
+                [(one - other) / EXCHANGES for one, other in zip(rounds, work, strict=True)],
                 "at most",
                 1.5,
             ),
