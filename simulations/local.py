@@ -26,6 +26,7 @@ from shared.methods import METHODS
 from shared.methods.base import Total, word_plan
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
+from shared.privacy import mechanisms
 from shared.secagg import roster
 from shared.secagg.keys import Entropy, SigningKey
 from shared.study import Study
@@ -170,7 +171,7 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
 
 
 def check_secure(study: Study, sites: int) -> None:
-    """Raise StudyError if so many sites cannot aggregate securely."""
+    """Raise StudyError if so many sites cannot aggregate securely, or bear so many colluding ones in the noise."""
     aggregation = study.aggregation
     if not aggregation.secure:
         return
@@ -181,9 +182,11 @@ def check_secure(study: Study, sites: int) -> None:
             " --set aggregation.secure=false"
         )
     try:
-        roster.threshold_of(sites, aggregation.threshold)
+        threshold = roster.threshold_of(sites, aggregation.threshold)
     except ProtocolError as error:
         raise StudyError(f"[aggregation] threshold: {error.hint}") from None
+    if study.privacy:
+        mechanisms.sharing(sites, max(threshold, aggregation.min_sites), study.privacy.colluding_sites)
 
 
 def prove_sums(study: Study, sites: int) -> None:

@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 
 from server.training import Progress, run_study
-from shared.errors import RunAbandoned
+from shared.errors import RunAbandoned, StudyError
 from shared.methods.base import PlainMean
 from shared.plan import plan_of
 from shared.privacy.settings import Privacy
 from shared.study import Study
-from simulations.local import LocalTransport, local_sites
+from simulations.local import LocalTransport, check_secure, local_sites
 from tests.builders import random_consortium, table_study, ticking
 
 NAMES = ("a", "b", "c", "d")
@@ -51,6 +51,12 @@ def test_four_hospitals_of_which_three_may_collude_have_no_honest_noise() -> Non
     """Three of four are enough for a sum: all three may be those that give their noise away."""
     with pytest.raises(RunAbandoned, match="too-few-for-noise"):
         run(private(colluding_sites=3), "private-logistic-regression")
+
+
+def test_a_simulation_with_so_many_colluders_is_refused_before_it_begins() -> None:
+    with pytest.raises(StudyError, match="colluding_sites"):
+        check_secure(private(colluding_sites=3), 4)
+    check_secure(private(colluding_sites=2), 4)
 
 
 def test_bare_sums_cannot_be_private() -> None:
