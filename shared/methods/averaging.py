@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from shared.examples import Arrays, Examples, Part
+from shared.interpretation import Interpretation
 from shared.layout import Entry
 from shared.methods.base import Contribution, Measurements, ServerOptimizer, Total, under, within
 
@@ -124,3 +125,7 @@ class AveragingMethod:
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
         """Nothing stays at the hospital."""
         return
+
+    def interpretation(self, weights: Arrays) -> Interpretation:
+        """Return nothing: averaged weights have no standard errors, and a network's say nothing by themselves."""
+        return Interpretation()

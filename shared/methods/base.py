@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from shared.errors import StudyError
 from shared.examples import Arrays, Examples, Part
 from shared.fixedpoint import WordPlan, plan
+from shared.interpretation import Interpretation
 from shared.layout import Entry, size_of
 from shared.privacy import mechanisms
 from shared.privacy.mechanisms import Sharing, SumNoise
@@ -256,6 +257,10 @@ class TrainingMethod(Method[Arrays], Protocol):
 
     def description(self) -> str:
         """Return one or two sentences about the model, for the model card."""
+        ...
+
+    def interpretation(self, weights: Arrays) -> Interpretation:
+        """Return what the released model says, in the columns' own units; an empty one where that is nothing."""
         ...
 
 

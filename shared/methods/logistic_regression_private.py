@@ -28,6 +28,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from shared.examples import Arrays, Examples, Part
+from shared.interpretation import Interpretation
 from shared.layout import Entry
 from shared.methods import averaging
 from shared.methods.base import (
@@ -207,6 +208,10 @@ class PrivateLogisticRegression:
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
         """Nothing stays at the hospital."""
         return
+
+    def interpretation(self, weights: Arrays) -> Interpretation:
+        """Return nothing: weights under noise and a penalty have no standard errors."""
+        return Interpretation()
 
     def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
         """Return the log-odds of each class against the rest, shape (n, classes)."""
