@@ -19,7 +19,7 @@ from server.outcome import RoundRecord
 from server.round import Question, RoundOutcome, run_round, wrong_sum
 from server.secagg_state import Secured
 from server.transport import Transport
-from shared.errors import ProtocolError, RunAbandoned, SecretsLost
+from shared.errors import NoEstimate, ProtocolError, RunAbandoned, SecretsLost
 from shared.examples import Arrays
 from shared.messages import Ended, EndRequest, Heading
 from shared.methods.combinators import InTurn
@@ -113,6 +113,8 @@ def run_study(
         raise
     except RunAbandoned as error:
         _end(study, progress, tuple(sites), transport, finished=False, take=observers.ended)
+        if isinstance(error, NoEstimate):
+            raise  # made again, the same round would end the same way
         raise RunAbandoned(f"{error} {observers.advice(str(error))}".strip()) from None
     _end(study, progress, tuple(sites), transport, finished=True, take=observers.ended)
     return progress

@@ -15,7 +15,8 @@
     |-- AuditError          a hash-chained record was changed, or cannot be read
     |-- MixedInstallation   server, client, shared and simulations come from different places
     |-- RunAbandoned        a round had fewer contributors than the study demands
-    |   `-- SecretsLost     a site was started anew in mid-round: the round must be begun anew, with all sites
+    |   |-- SecretsLost     a site was started anew in mid-round: the round must be begun anew, with all sites
+    |   `-- NoEstimate      what the method looks for does not exist in these data: classes that are separated, say
     |-- ProtocolError       the other side sent something that is not what was asked for
     `-- Refusal             a site says no: a code and a hint, never patient data
 
@@ -106,6 +107,13 @@ class RunAbandoned(ConsiliumError):
 
 class SecretsLost(RunAbandoned):
     """A site was started anew in mid-round, and its secrets of the round are gone: all begin the round anew."""
+
+
+class NoEstimate(RunAbandoned):
+    """What a method looks for does not exist in these data, or was not found: separated classes, collinear columns.
+
+    The message names columns, and says what to change in the study. It follows from sums alone.
+    """
 
 
 class ProtocolError(ConsiliumError):
