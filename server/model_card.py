@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from server.meaning import text_tables
 from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, majority_share, verdict_of
 from shared.wording import METRIC_WORDS, bytes_text, plural, range_text, share_text, value_text
@@ -39,13 +40,17 @@ def model_card(outcome: Outcome) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def card_sections(outcome: Outcome) -> tuple[Section, ...]:
-    """Return the card's sections, in reading order."""
+def card_sections(outcome: Outcome, meaning: bool = True) -> tuple[Section, ...]:
+    """Return the card's sections, in reading order.
+
+    meaning: whether with what the model says, which a report shows on a page of its own.
+    """
     return (
         _intended_use(outcome),
         _data(outcome),
         _method(outcome),
         _results(outcome),
+        *(_meaning(outcome) if meaning else ()),
         _limits(outcome),
         Section("Attribution", points=outcome.attributions or ("No attribution was given for these data.",)),
         Section(
@@ -160,6 +165,22 @@ def _results(outcome: Outcome) -> Section:
         if not math.isnan(share):
             paragraphs.append(f"Calling every row {name} would have an accuracy of {share:.3f}.")
     return Section("Results", tuple(paragraphs), table=(head, *body))
+
+
+def _meaning(outcome: Outcome) -> list[Section]:
+    """Return what the model says: a section a table, the first with the sentences."""
+    shown = text_tables(outcome.interpretation)
+    sentences = outcome.interpretation.sentences
+    if not shown:
+        return [Section("What the model says", sentences)] if sentences else []
+    return [
+        Section(
+            f"What the model says: {table.title}",
+            (*(sentences if index == 0 else ()), *((table.note,) if table.note else ())),
+            table=(table.head, *table.rows),
+        )
+        for index, table in enumerate(shown)
+    ]
 
 
 def _noised(outcome: Outcome) -> list[str]:

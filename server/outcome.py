@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.examples import Arrays
+from shared.interpretation import Interpretation
 from shared.messages import Counts, Shown
 from shared.metrics import CLASS_METRICS, NUMBER_METRICS, Interval, Judgement
 from shared.preparation import Preparation
@@ -107,6 +108,7 @@ class Outcome:
         whatever was compared or computed from one site's data alone is not private.
     federated_exact: of such a study in a simulation, the released model on all held-out rows, without noise; a run
         between hospitals cannot know it.
+    interpretation: what the released model says.
 
     Raises: ValueError if the study has a privacy part and there is no ``privacy``, or the other way round.
     """
@@ -132,6 +134,7 @@ class Outcome:
     left_out: Mapping[str, str] = field(default_factory=dict)
     privacy: PrivacySummary | None = None
     federated_exact: Judgement | None = None
+    interpretation: Interpretation = field(default_factory=Interpretation)
 
     def __post_init__(self) -> None:
         if (self.privacy is None) != (self.study.privacy is None):
@@ -242,6 +245,7 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
             name: [_finite(interval.low), _finite(interval.high)]
             for name, interval in outcome.federated.metrics.items()
         },
+        "interpretation": outcome.interpretation.as_plain() if outcome.interpretation else None,
         "history": history,
         "deployed": outcome.deployed,
         "left_out": dict(outcome.left_out),

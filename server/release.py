@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from server import output
 from server.outcome import Outcome, SiteSummary, shown_judgement
@@ -29,7 +30,7 @@ def outcome_of(
     judged = {name: judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()}
     missing = progress.history[-1].dropped
     cautions = (f"Missing when the model was judged: {', '.join(missing)}.",) if missing else ()
-    method = plan.method(progress.state, TRAIN)
+    method: Any = plan.method(progress.state, TRAIN)  # a TrainingMethod
     return Outcome(
         study=study,
         sites=tuple(SiteSummary(name, cohort.counts.get(name)) for name in cohort.sites),
@@ -44,7 +45,8 @@ def outcome_of(
         local_at_home={},
         cautions=cautions,
         attributions=(),
-        description=method.description(),  # type: ignore[attr-defined]  # a TrainingMethod
+        description=method.description(),
+        interpretation=method.interpretation(results[TRAIN]),
         seconds_total=seconds,
         peak_memory_bytes=output.peak_memory_bytes(),
         versions={**versions(), "code": code_digest()},

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from server import calls, charts, facts, prepared, tables
+from server import calls, charts, facts, meaning, prepared, tables
 from server.model_card import card_sections, model_card
 from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
@@ -76,7 +76,9 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "images": prepared.image_facts(outcome),
         "run": facts.run_facts(outcome),
         "fewest": facts.fewest_allowed(outcome),
-        "card": card_sections(outcome),
+        "forests": meaning.forests(outcome.interpretation),
+        "meanings": meaning.text_tables(outcome.interpretation),
+        "card": card_sections(outcome, meaning=False),
         "unit": label_unit(outcome, metric),
         **_charts(outcome),
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from server.charts import area, line_style
 from server.gain import apart, gain, too_few
 from server.outcome import Outcome
+from server.scale import scale
 from server.verdict import label_unit, main_metric
 from shared.metrics import Interval, Judgement
 from shared.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
@@ -127,7 +128,7 @@ def _model_table(outcome: Outcome, models: Sequence[tuple[str, str, Judgement]],
     main = main_metric(outcome)
     intervals = [judgement.metrics[main] for _, _, judgement in models]
     ends = [end for interval in intervals for end in dataclasses.astuple(interval) if math.isfinite(end)]
-    low, high, ticks = _scale(min(ends), max(ends)) if ends else (0.0, 1.0, ())
+    low, high, ticks = scale(min(ends), max(ends)) if ends else (0.0, 1.0, ())
 
     def place(value: float) -> float:
         return (value - low) / (high - low)
@@ -172,19 +173,6 @@ def _mark(interval: Interval, place: Callable[[float], float]) -> Mark | None:
         if all(map(math.isfinite, ends))
         else None
     )
-
-
-def _scale(low: float, high: float) -> tuple[float, float, tuple[tuple[float, str], ...]]:
-    """Return the ends of an axis and its (value, text) ticks: three to six round numbers."""
-    span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span))
-    step = next(step for step in (0.2 * power, 0.5 * power, power, 2.0 * power, 5.0 * power) if span / step <= 4.5)
-    first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    ticks = tuple((index * step, f"{index * step:,.{decimals}f}") for index in range(first, last + 1))
-    return first * step, last * step, ticks
 
 
 @dataclass(frozen=True)

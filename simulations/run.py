@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def _outcome(
     if study.privacy:
         sums = comparison.exact_sums(consortium, plan, progress, progress.history[-1].contributors)
         exact = judge(study, f"exact/{EVERYONE}", sums)
-    method = plan.method(progress.state, TRAIN)
+    method: Any = plan.method(progress.state, TRAIN)  # a TrainingMethod
     return Outcome(
         study=study,
         sites=tuple(_summary(study, data, data.name in compared.failed) for data in consortium.data.values()),
@@ -147,7 +147,8 @@ def _outcome(
         local_at_home=compared.local_at_home,
         cautions=_cautions(compared, progress),
         attributions=tuple(attributions),
-        description=method.description(),  # type: ignore[attr-defined]  # a TrainingMethod
+        description=method.description(),
+        interpretation=method.interpretation(results[TRAIN]),
         seconds_total=time.perf_counter() - started,
         peak_memory_bytes=output.peak_memory_bytes(),
         versions={**versions(), "code": code_digest()},

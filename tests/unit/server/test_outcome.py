@@ -53,6 +53,7 @@ def test_the_keys_are_those_that_readers_rely_on() -> None:
         "study digest method secure_aggregation sites rounds_completed federated pooled local per_site history"
         " bytes_up bytes_down seconds_total seconds_rounds peak_memory_bytes versions"
         " local_at_home subgroups intervals dropped noted out_of_contract deployed left_out privacy federated_exact"
+            " interpretation"
     )
     assert set(promised.split()) == metrics_of(outcome_of()).keys()
     classes = {"auroc", "average_precision", "accuracy", "brier", "log_loss", "n"}

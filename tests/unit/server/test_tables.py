@@ -10,6 +10,7 @@ import pytest
 
 from server import calls, tables
 from server.outcome import shown_judgement
+from server.scale import scale
 from server.tables import Cell
 from shared.messages import Shown
 from shared.wording import UNDEFINED
@@ -72,7 +73,7 @@ def test_marks_lie_on_the_scale_between_its_ticks() -> None:
     ("low", "high"), [(0.0, 0.0), (1.0, 1.0), (-3.0, 250.0), (1e-9, 2e-9), (12345.0, 12346.0), (0.0, 0.95)]
 )
 def test_every_scale_holds_its_values_and_has_a_few_ticks(low: float, high: float) -> None:
-    start, end, ticks = tables._scale(low, high)
+    start, end, ticks = scale(low, high)
     assert start <= low + 1e-12
     assert high <= end + 1e-12
     assert start < end

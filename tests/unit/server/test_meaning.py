@@ -1,0 +1,87 @@
+"""What the model says, in reports and cards."""
+
+import pytest
+
+from server.meaning import forests, text_tables
+from server.model_card import model_card
+from server.report import render
+from server.scale import ratio_scale, scale
+from shared.interpretation import Estimate, ForestPlot, Interpretation, Table
+from tests.unit.server.outcomes import outcome_of
+
+TABLE = Table(
+    "Coefficients",
+    ("term", "odds ratio", "p"),
+    (("age <60", 2.0, 0.0123456), ("chol", 1.0, None)),
+    note="chol is not estimated.",
+)
+PLOT = ForestPlot("Odds ratios", "odds ratio", 1.0, (Estimate("age", 2.0, 1.0, 4.0),))
+SAID = Interpretation(("Two columns of one meaning.",), (TABLE,), (PLOT,))
+
+
+def test_a_ratio_lies_on_a_logarithmic_axis():
+    (forest,) = forests(SAID)
+    # The axis runs from 1 to 5; ln 2 / ln 5 = 0.431, ln 4 / ln 5 = 0.861.
+    assert ("1", "2", "5") == tuple(text for _, text in forest.ticks)
+    assert 0.0 == forest.reference
+    mark = forest.rows[0].mark
+    assert pytest.approx((0.0, 0.431, 0.861), abs=1e-3) == (mark.low, mark.value, mark.high)
+    assert ("2.00", "1.00 to 4.00") == (forest.rows[0].value, forest.rows[0].range)
+    assert not forest.cut
+
+
+def test_an_interval_without_an_end_is_cut_at_the_end_of_the_axis():
+    (forest,) = forests(Interpretation((), (), (ForestPlot("", "odds ratio", 1.0, (Estimate("x", 9.0, 1e-9, 1e9),)),)))
+    assert (0.0, 1.0) == (forest.rows[0].mark.low, forest.rows[0].mark.high)
+    assert ("0.01", "100") == (forest.ticks[0][1], forest.ticks[-1][1])
+    assert forest.cut
+
+
+def test_differences_lie_on_an_axis_that_holds_zero():
+    (forest,) = forests(Interpretation((), (), (ForestPlot("", "coefficient", 0.0, (Estimate("x", 3.0, 2.0, 4.0),)),)))
+    assert ("0", "1", "2", "3", "4") == tuple(text for _, text in forest.ticks)
+    assert (0.0, 0.75) == (forest.reference, forest.rows[0].mark.value)
+
+
+def test_an_axis_of_ratios_has_at_most_six_round_ticks():
+    assert (0.1, 10.0, (0.1, 0.3, 1.0, 3.0, 10.0)) == _ticks(ratio_scale(0.12, 8.0))
+    assert (0.5, 2.0, (0.5, 1.0, 2.0)) == _ticks(ratio_scale(0.7, 1.3))
+    assert (0.001, 100.0, (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)) == _ticks(ratio_scale(0.002, 50.0))
+    assert (1.0, 2.0, (1.0, 2.0)) == _ticks(ratio_scale(1.0, 1.0))
+
+
+def _ticks(found):
+    low, high, ticks = found
+    return pytest.approx(low), pytest.approx(high), pytest.approx(tuple(value for value, _ in ticks))
+
+
+def test_an_axis_of_one_number_has_a_width():
+    low, high, _ = scale(3.0, 3.0)
+    assert low <= 3.0 < high
+
+
+def test_numbers_are_rounded_and_what_is_undefined_is_a_dash():
+    (table,) = text_tables(SAID)
+    assert (("age <60", "2.00", "0.0123"), ("chol", "1.00", "\N{EN DASH}")) == table.rows
+    assert (True, False, False) == table.words
+
+
+def test_a_table_of_ragged_rows_or_of_infinities_cannot_be():
+    with pytest.raises(ValueError, match="2 cells in each row"):
+        Table("t", ("a", "b"), (("x",),))
+    with pytest.raises(ValueError, match="finite numbers"):
+        Table("t", ("a", "b"), (("x", float("inf")),))
+
+
+def test_the_report_and_the_card_show_it_with_its_texts_escaped():
+    outcome = outcome_of(interpretation=SAID)
+    page, card = render(outcome), model_card(outcome)
+    assert '<a href="#meaning">' in page and "age &lt;60" in page and "Two columns of one meaning." in page
+    assert "## What the model says: Coefficients" in card and "| chol | 1.00 |" in card
+    # Once in the page: its card leaves the tables to the page's own section.
+    assert 1 == page.count("chol is not estimated.")
+
+
+def test_a_model_that_says_nothing_has_no_such_section():
+    outcome = outcome_of()
+    assert 'id="meaning"' not in render(outcome) and "What the model says" not in model_card(outcome)
