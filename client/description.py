@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,9 @@ from client.data.split import SiteData
 from client.policy import Policy, class_patients
 from shared.errors import ProtocolError, StudyError
 from shared.examples import Examples, Part, concatenate
-from shared.methods.base import Ask, PlainMean, Total, within, word_plan
+from shared.methods.base import Ask, PlainMean, Total, word_plan
 from shared.methods.preparation import MEDIAN_BINS
-from shared.plan import EVALUATE, TRAIN, plan_of
+from shared.plan import EVALUATE, EVERYONE, TRAIN, plan_of
 from shared.secagg import roster
 from shared.study import Study
 
@@ -53,10 +54,12 @@ class Leaving:
     """All that is computed from patients and would leave in one run.
 
     parameters: at most so many numbers make the model.
+    subsets: whether a sum is over subsets that the data choose.
     """
 
     sums: tuple[Sum, ...]
     parameters: int
+    subsets: bool
 
     @property
     def size_bytes(self) -> int:
@@ -79,10 +82,10 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
         # One of two rows lacks every value: every column gets its indicator, and the model its largest width.
         totals |= {"rows": np.array(2.0), "missing": np.ones_like(totals["missing"])}
     state, _ = plan.advance(state, Total(totals, 2.0, sites))
-    train = plan.asks(state)
-    weights = plan.method(state, TRAIN).result(within(TRAIN, state))
-    parameters = sum(array.size for array in weights.values())
-    judge = plan.method({**state, "stage": np.array(2)}, EVALUATE)
+    method: Any = plan.method(state, TRAIN)
+    forecast = method.forecast()
+    parameters, train = forecast.parameters, forecast.ask
+    judge: Any = plan.method({**state, "stage": np.array(2)}, EVALUATE)
     evaluate = judge.asks(judge.start())
 
     def made(step: str, ask: Ask, times: int, contents: tuple[str, ...]) -> Sum:
@@ -93,7 +96,7 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
     if study.privacy:
         contents = description_private.contents(study, (prepare, train, evaluate), parameters)
     else:
-        contents = _prepared(study), _trained(parameters, train), _evaluated(study)
+        contents = _prepared(study), forecast.contents, _evaluated(study, judge.methods[EVERYONE])
     return Leaving(
         (
             made("preparation", prepare, 1, contents[0]),
@@ -101,6 +104,7 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
             made("evaluation", evaluate, 1, contents[2]),
         ),
         parameters,
+        any(ask.data_dependent_subsets for ask in (prepare, train, evaluate)),
     )
 
 
@@ -130,25 +134,9 @@ def _prepared(study: Study) -> tuple[str, ...]:
     return tuple(contents)
 
 
-def _trained(parameters: int, ask: Ask) -> tuple[str, ...]:
-    contents = [
-        f"how far this hospital's patients would move each of at most {parameters:,} numbers of the model, times rows",
-        "the model's error, summed over the rows",
-    ]
-    if any(entry.name == "clipped" for entry in ask.entries):
-        contents.append("how many of these numbers were cut to the study's bound")
-    return tuple(contents)
-
-
-def _evaluated(study: Study) -> tuple[str, ...]:
-    bins = study.evaluation.histogram_bins
-    if study.data.task == "number":
-        contents = [f"how many rows have each of {bins:,} steps of error, and summed errors by predicted value"]
-    else:
-        contents = [
-            f"how many rows of each class got each of {bins:,} steps of the model's score",
-            "how often each class was taken for which, and summed errors",
-        ]
+def _evaluated(study: Study, judge: Any) -> tuple[str, ...]:
+    """Return what an evaluation sums; judge: the evaluation of everyone."""
+    contents = list(judge.measure.contents())
     if study.evaluation.subgroups:
         groups = [
             f"{name} = {level}" for name in study.evaluation.subgroups for level in study.data.columns[name].levels

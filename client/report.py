@@ -37,6 +37,7 @@ from shared.wording import (
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FEW_ROWS = 100
+_WHOM = {"patient": "each patient at this hospital", "site": "all patients of this hospital together"}
 """Below this many held-out rows the reader is told that intervals are wide."""
 
 
@@ -112,9 +113,9 @@ def _summary(study: Study, data: SiteData, judgement: Judgement | None, gone: Ev
         if total.refused
         else "No question was refused.",
     )
-    metric = "mae" if study.data.task == "number" else "auroc"
-    if judgement is None or metric not in judgement.metrics:
+    if judgement is None or not judgement.metrics:
         return (*said, "The model was not judged here yet.")
+    metric = next(iter(judgement.metrics))
     value, label = judgement.metrics[metric], METRIC_WORDS[metric].label
     rows = plural(judgement.n, "held-out row")
     if math.isnan(value.value):
@@ -137,7 +138,7 @@ def _asked(approval: Approval, record: Iterable[Mapping[str, Any]]) -> tuple[tup
         ("Secure aggregation", masks if study.aggregation.secure else "off: the aggregator saw this hospital's sums"),
         (
             "Privacy",
-            f"epsilon {privacy.epsilon:g} and delta {privacy.delta:g} in one run, for each patient at this hospital"
+            f"epsilon {privacy.epsilon:g} and delta {privacy.delta:g} in one run, for {_WHOM[privacy.unit]}"
             if privacy
             else "",
         ),

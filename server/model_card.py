@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from server.meaning import text_tables
 from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, majority_share, verdict_of
+from shared.methods import METHODS
 from shared.wording import METRIC_WORDS, bytes_text, plural, range_text, share_text, value_text
 
 
@@ -67,6 +68,7 @@ def card_sections(outcome: Outcome, meaning: bool = True) -> tuple[Section, ...]
 def _intended_use(outcome: Outcome) -> Section:
     data = outcome.study.data
     unit = data.columns[data.label].unit
+    said = METHODS[outcome.study.method.name].outputs
     what = (
         f"the number {data.label}{unit and f' ({unit})'}"
         if data.task == "number"
@@ -76,7 +78,8 @@ def _intended_use(outcome: Outcome) -> Section:
         "Intended use",
         (
             f"The question: {outcome.study.study.question}",
-            f"The model reads {'images' if data.images else plural(len(data.features), 'column')} and predicts {what}.",
+            f"The model reads {'images' if data.images else plural(len(data.features), 'column')} and"
+            f" {f'says of each row {said}' if said else f'predicts {what}'}.",
             "It is a research result. It is not a medical device, it has not been validated prospectively, and it"
             " must not be used to decide about a patient.",
         ),
@@ -104,6 +107,8 @@ def _data(outcome: Outcome) -> Section:
     ]
     if outcome.privacy:
         points.append("Missing and out-of-contract values and classes were not counted: each count costs privacy.")
+        if outcome.privacy.unit == "site":
+            points.append("Where patients are counted with noise, a large hospital counts as one of a fixed size.")
         return Section("Data", points=tuple(points))
     if data.classes:
         whole = sum(preparation.class_rows)
@@ -229,9 +234,7 @@ def _privacy(outcome: Outcome) -> str:
         it = outcome.privacy
         return (
             f"Weights, preparation and noised metrics are differentially private: epsilon {it.epsilon:g}, delta"
-            f" {it.delta:g}, for one {it.unit} at one hospital, added or removed. Training patients paid epsilon"
-            f" {it.epsilon_training:.3g}, held-out ones {it.epsilon_held_out:.3g}. Patients are not linked across"
-            " hospitals: for one who is at two, epsilon counts twice."
+            f" {it.delta:g}, for {it.whom}: {it.spent}. {it.neighbours}"
             + ("" if outcome.deployed else " In this simulation all data and the noise lay on one machine.")
         )
     if outcome.study.aggregation.secure:

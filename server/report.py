@@ -89,12 +89,12 @@ def _charts(outcome: Outcome) -> dict[str, Any]:
     from markupsafe import Markup
 
     judgement = outcome.federated
-    number = outcome.study.data.task == "number"
+    number, classes = "mae" in judgement.metrics, "auroc" in judgement.metrics
     drawn = {
         "learning": charts.learning_curve(outcome.training),
-        "roc": None if number else charts.roc(judgement),
-        "precision_recall": None if number else charts.precision_recall(judgement),
-        "calibration": None if number else charts.calibration(judgement),
+        "roc": charts.roc(judgement) if classes else None,
+        "precision_recall": charts.precision_recall(judgement) if classes else None,
+        "calibration": charts.calibration(judgement) if classes else None,
         "predicted_observed": charts.predicted_observed(judgement) if number else None,
     }
     # Safe to insert as they are: no text of the study is drawn in a chart.

@@ -17,8 +17,12 @@ from shared import wording
 from shared.metrics import Judgement
 from shared.wording import METRIC_WORDS, interval_text, plural, value_text
 
-GUESSING = {"auroc": 0.5, "r2": 0.0}
-"""What a model reaches that knows nothing about the patient."""
+GUESSING = {
+    "r2": (0.0, "predicting the mean for everybody (R² 0)"),
+    "auroc": (0.5, "guessing (AUROC 0.5)"),
+    "concordance": (0.5, "guessing (concordance 0.5)"),
+}
+"""What a model reaches that knows nothing about the patient, by the metric that tells."""
 
 FEW_ROWS = 100
 """Below this many held-out rows the reader is told that intervals are wide."""
@@ -46,8 +50,8 @@ class Verdict:
 
 
 def main_metric(outcome: Outcome) -> str:
-    """Return the metric that the answer rests on: AUROC for classes, mean absolute error for a number."""
-    return "mae" if outcome.study.data.task == "number" else "auroc"
+    """Return the metric that the answer rests on, the first: AUROC for classes, mean absolute error for a number."""
+    return next(iter(outcome.federated.metrics))
 
 
 def label_unit(outcome: Outcome, metric: str) -> str:
@@ -115,11 +119,13 @@ def _nothing_compared(outcome: Outcome) -> str:
 
 def _no_better_than_guessing(outcome: Outcome) -> str:
     """Return a sentence if the model is not shown to be of any use, else an empty text."""
-    metric = "r2" if outcome.study.data.task == "number" else "auroc"
-    own = outcome.together.metrics[metric]
-    if math.isnan(own.value) or own.low > GUESSING[metric]:
+    told = [metric for metric in GUESSING if metric in outcome.together.metrics]
+    if not told:
         return ""
-    guess = "predicting the mean for everybody (R² 0)" if metric == "r2" else "guessing (AUROC 0.5)"
+    metric, own = told[0], outcome.together.metrics[told[0]]
+    value, guess = GUESSING[metric]
+    if math.isnan(own.value) or own.low > value:
+        return ""
     return f"The model trained together is not shown to be better than {guess}; {interval_text(metric, own)}."
 
 
@@ -127,7 +133,11 @@ def _level(outcome: Outcome) -> str:
     judgement, data = outcome.together, outcome.study.data
     about = "about " if outcome.noised else ""
     rows = f"{about}{judgement.n:,} held-out {row_noun(outcome)}{'' if judgement.n == 1 else 's'}"
-    if data.task == "number":
+    metric = main_metric(outcome)
+    if metric not in ("mae", "auroc"):
+        words = METRIC_WORDS[metric]
+        return f"On {rows}: {wording.in_sentence(words.label)} {interval_text(metric, judgement.metrics[metric])}."
+    if metric == "mae":
         error, explained = judgement.metrics["mae"], judgement.metrics["r2"]
         off = interval_text("mae", error, label_unit(outcome, "mae"))
         return f"On {rows}, its predictions are off by {off} on average; R² is {interval_text('r2', explained)}."
@@ -266,7 +276,7 @@ def _not_judged(outcome: Outcome) -> str:
         return "The noise is larger than what the held-out patients could show: they are too few for this epsilon."
     if not outcome.together.n:
         return "No patients were held out."
-    if outcome.study.data.task == "number":
+    if main_metric(outcome) != "auroc":
         return "The error is not defined on the held-out patients."
     return (
         f"The {plural(outcome.together.n, 'held-out row')} all belong to one class, and ranking needs two. The other"

@@ -31,7 +31,7 @@ from shared.cells import read_column
 from shared.errors import DataError, NotWritten, OutputError, StudyError, nearest
 from shared.examples import Arrays, Examples
 from shared.methods import METHODS
-from shared.methods.base import TrainingMethod
+from shared.methods.base import ModelMethod
 from shared.preparation import Preparation
 from shared.schema import Cell, DataContract
 from shared.study import Study, approved_parts, digest_of, parse_study
@@ -67,7 +67,7 @@ class Bundle:
     card: str
 
     @cached_property
-    def _method(self) -> TrainingMethod:
+    def _method(self) -> ModelMethod:
         return METHODS[self.study.method.name].create(self.study, self.preparation, _NoOptimizer())
 
     def examples(self, rows: Sequence[Mapping[str, Cell | None]]) -> Examples:
@@ -78,7 +78,7 @@ class Bundle:
         """Return what the model says of each row.
 
         Returns: array of shape (n, classes) with probabilities, in the order of ``study.data.classes``; or (n, 1) with
-            numbers in the label's unit.
+            numbers in the label's unit; or what a method says that does not predict the label (docs/methods.md).
         Raises: DataError if the rows have other columns, or images of another shape, than the contract says.
         """
         contract = self.study.data
@@ -88,7 +88,8 @@ class Bundle:
         if expected != received:
             raise DataError(f"one row must have the shape {expected}, as the data contract says. Received: {received}")
         said = self._method.scores(self.weights, self.preparation.transform(examples))
-        return scores.probabilities(said) if contract.classes else said
+        predicts_class = contract.classes and not METHODS[self.study.method.name].outputs
+        return scores.probabilities(said) if predicts_class else said
 
 
 def examples_of(contract: DataContract, rows: Sequence[Mapping[str, Cell | None]]) -> Examples:

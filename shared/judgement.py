@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from shared.randomness import generator
 
 if TYPE_CHECKING:
+    from shared.methods.measures import Sums
     from shared.metrics import Judgement
-    from shared.scores import Sums
     from shared.scores_private import PrivateSums
     from shared.study import Study
 
@@ -19,10 +19,13 @@ def judge(study: Study, label: str, sums: Sums | PrivateSums) -> Judgement:
     label: what is judged, such as ``site/Cleveland``; it seeds the resamples.
     """
     from shared import metrics, metrics_private
+    from shared.scores import ClassSums, NumberSums
     from shared.scores_private import PrivateSums
 
     drawn = generator(study.study.seed, "bootstrap", label)
     replicates = study.evaluation.bootstrap_replicates
     if isinstance(sums, PrivateSums):
         return metrics_private.judge(sums, replicates, drawn)
-    return metrics.judge(sums, replicates, drawn)
+    if isinstance(sums, ClassSums | NumberSums):
+        return metrics.judge(sums, replicates, drawn)
+    return sums.judge(replicates, drawn)

@@ -21,9 +21,9 @@ from shared.judgement import judge
 from shared.methods import METHODS
 from shared.methods.base import NOTHING
 from shared.methods.combinators import InTurn
+from shared.methods.measures import Sums
 from shared.metrics import Judgement
 from shared.plan import EVALUATE, EVERYONE
-from shared.scores import Sums
 from shared.study import FedAvg, Study
 from simulations.local import Consortium
 

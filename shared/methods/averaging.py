@@ -13,13 +13,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
 from shared.examples import Arrays, Examples, Part
 from shared.interpretation import Interpretation
 from shared.layout import Entry
-from shared.methods.base import Contribution, Measurements, ServerOptimizer, Total, under, within
+from shared.methods.base import (
+    Contribution,
+    Forecast,
+    Measurements,
+    ServerOptimizer,
+    Total,
+    forecast_of,
+    under,
+    within,
+)
 
 LOSS_BOUND = 100.0
 """Largest loss of one row that is reported; larger ones count as this."""
@@ -101,6 +111,8 @@ class AveragingMethod:
     rounds: training rounds.
     """
 
+    outputs: ClassVar[str] = ""
+
     def __init__(self, optimizer: ServerOptimizer, rounds: int) -> None:
         self.optimizer = optimizer
         self.rounds = rounds
@@ -125,6 +137,11 @@ class AveragingMethod:
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
         """Nothing stays at the hospital."""
         return
+
+    def forecast(self) -> Forecast:
+        """Return what a training sum holds."""
+        moved = "how far this hospital's patients would move each number of the model, times rows"
+        return forecast_of(self, moved, "the model's error, summed over the rows")  # type: ignore[arg-type]
 
     def interpretation(self, weights: Arrays) -> Interpretation:
         """Return nothing: averaged weights have no standard errors, and a network's say nothing by themselves."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ NOTHING: Arrays = {}
 
 @dataclass(frozen=True)
 class Influence:
-    """How much one patient can change one site's contribution, after clipping.
+    """How much one unit of privacy, a patient or a whole site, can change one site's contribution, after clipping.
 
     l1, l2: norms over the whole vector, weight included.
     """
@@ -71,7 +71,9 @@ class Ask:
     exact: whether a contribution is determined by the patients and the state, without noise or chance that hides how it
         changes from round to round. Sums with and without one site can then be subtracted, so contributors are frozen
         (docs/protocol.md, "Lost sites subtract").
-    influence: one patient's influence, or None where the method bounds none.
+    influence: that of the study's unit of privacy (``[privacy] unit``), or None where the method bounds none.
+    patient_influence: one patient's, where the unit is a whole site: the hospital's ledger is in patients' units. None
+        where ``influence`` is a patient's.
     noise_multiplier: each site adds its share of noise to its words, so that the sum of all has a standard deviation of
         this times ``influence.l2`` (``shared/privacy/mechanisms.py``). The weight gets none: it is a public constant.
     event: what a contribution costs that holds noise already (DP-SGD at the site).
@@ -87,6 +89,7 @@ class Ask:
     state_norm_bound: float
     exact: bool = True
     influence: Influence | None = None
+    patient_influence: Influence | None = None
     noise_multiplier: float | None = None
     event: Event | None = None
     data_dependent_subsets: bool = False
@@ -124,7 +127,7 @@ class Total:
 def word_plan(ask: Ask, sites: int) -> WordPlan:
     """Return how a contribution becomes words: the ask's entries, and the weight as the last word.
 
-    Noised entries have one scale, because one patient's influence is a norm over all of them.
+    Noised entries have one scale, because an influence is a norm over all of them.
 
     Raises: StudyError if the sum of so many sites could wrap.
     """
@@ -145,7 +148,7 @@ def sum_noise(ask: Ask, sites: int, honest: int = 1) -> SumNoise:
     Raises: StudyError if the words cannot hold it. ValueError for an ask without influence or noise multiplier.
     """
     if ask.influence is None or ask.noise_multiplier is None:
-        raise ValueError("expected one patient's influence and a noise multiplier")
+        raise ValueError("expected an influence and a noise multiplier")
     influence = (ask.influence.l1, ask.influence.l2)
     made = [
         mechanisms.sum_noise(ask.noise_multiplier, influence, ask.entries, Sharing(sites, shares, 0), ask.word_bits)
@@ -218,14 +221,57 @@ class PlainMean:
         return state, mean
 
 
-class TrainingMethod(Method[Arrays], Protocol):
-    """A method whose result is the weights of a model. ``METHODS`` lists these."""
+@dataclass(frozen=True)
+class Forecast:
+    """What training sums will hold, before any data are known: for the hospital that is to approve them.
+
+    ask: the largest of a run.
+    parameters: at most so many numbers make the model.
+    contents: what the numbers of a sum are, one phrase each, such as ``"the model's error, summed over the rows"``.
+    """
+
+    ask: Ask
+    parameters: int
+    contents: tuple[str, ...]
+
+
+class ModelMethod(Method[Arrays], Protocol):
+    """A method whose result is the weights of a model."""
+
+    @property
+    def state_norm_bound(self) -> float:
+        """Largest L2 norm of weights that a site accepts."""
+        ...
+
+    def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
+        """Return what the model says of each row.
+
+        Returns: array of shape (n, classes) with the log-odds of each class against the rest, or (n, 1) with the
+            predicted numbers, in the label's unit; of a method with ``outputs``, one column for each.
+        """
+        ...
+
+    def forecast(self) -> Forecast:
+        """Return what a training sum holds at most; the preparation is one with as many columns as there can be."""
+        ...
+
+    def description(self) -> str:
+        """Return one or two sentences about the model, for the model card."""
+        ...
+
+    def interpretation(self, weights: Arrays) -> Interpretation:
+        """Return what the released model says, in the columns' own units; an empty one where that is nothing."""
+        ...
+
+
+class TrainingMethod(ModelMethod, Protocol):
+    """What ``METHODS`` lists: how a study names, checks and makes a ``ModelMethod``."""
 
     Options: ClassVar[type[Any]]
     """The frozen dataclass of ``[method.options]``."""
 
-    state_norm_bound: ClassVar[float]
-    """Largest L2 norm of weights that a site accepts."""
+    outputs: ClassVar[str]
+    """What the model says of a row in words, ``"a cluster"``; empty for one that predicts the label."""
 
     @classmethod
     def check(cls, study: Study) -> None:
@@ -238,7 +284,7 @@ class TrainingMethod(Method[Arrays], Protocol):
         ...
 
     @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:
+    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> ModelMethod:
         """Return the method for one study whose data have been prepared."""
         ...
 
@@ -247,21 +293,11 @@ class TrainingMethod(Method[Arrays], Protocol):
         """Return the study by which this method is trained when all data lie in one place."""
         ...
 
-    def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
-        """Return what the model says of each row.
 
-        Returns: array of shape (n, classes) with the log-odds of each class against the rest, or (n, 1) with the
-            predicted numbers, in the label's unit.
-        """
-        ...
-
-    def description(self) -> str:
-        """Return one or two sentences about the model, for the model card."""
-        ...
-
-    def interpretation(self, weights: Arrays) -> Interpretation:
-        """Return what the released model says, in the columns' own units; an empty one where that is nothing."""
-        ...
+def forecast_of(method: ModelMethod, *contents: str) -> Forecast:
+    """Return the forecast of a method that asks for the same layout in every round."""
+    state = method.start()
+    return Forecast(method.asks(state), sum(array.size for array in method.result(state).values()), contents)
 
 
 def broadcast(state: Arrays) -> Arrays:

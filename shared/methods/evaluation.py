@@ -1,23 +1,20 @@
-"""Evaluation as a method: one exchange over the held-out patients; the result is ``shared.scores.Sums``.
+"""Evaluation as a method: one exchange over the held-out patients; the result is ``shared.methods.measures.Sums``.
 
-Each site applies the final model to its own held-out rows and contributes histograms of scores and summed losses.
-What it computed
-for itself stays there as its own result (``keep``).
+Each site applies the final model to its own held-out rows and contributes what its measure sums, such as histograms of
+scores and losses. What it computed for itself stays there as its own result (``keep``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shared import scores
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods import averaging
-from shared.methods.base import NOTHING, Ask, Contribution, Measurements, Total, TrainingMethod
+from shared.methods.base import NOTHING, Ask, Contribution, Measurements, ModelMethod, Total
+from shared.methods.measures import Sums, measure_of
 from shared.preparation import Preparation
 from shared.randomness import Randomness
 
@@ -35,7 +32,7 @@ class EvaluationMethod:
 
     def __init__(
         self,
-        method: TrainingMethod,
+        method: ModelMethod,
         weights: Arrays,
         preparation: Preparation,
         bins: int,
@@ -49,6 +46,7 @@ class EvaluationMethod:
         self.threshold = threshold
         self.subgroup = subgroup
         self.contract = preparation.contract
+        self.measure = measure_of(method, preparation, bins, threshold)
 
     def start(self) -> Arrays:
         """Return the state before the exchange."""
@@ -60,8 +58,8 @@ class EvaluationMethod:
         return Ask(
             part=Part.HELD_OUT,
             entries=tuple(
-                Entry(name, shape, most * bound, _COUNT_PRECISION if whole else _SUM_PRECISION)
-                for name, shape, bound, whole in self._sums()
+                Entry(each.name, each.shape, most * each.bound, _COUNT_PRECISION if each.whole else _SUM_PRECISION)
+                for each in self.measure.layout()
             ),
             weight_bound=most,
             word_bits=64,
@@ -70,69 +68,33 @@ class EvaluationMethod:
             state_norm_bound=self.method.state_norm_bound,
         )
 
-    def _sums(self) -> list[tuple[str, tuple[int, ...], float, bool]]:
-        """Return (name, shape, bound for one row, whether it is a count)."""
-        if self.contract.task == "number":
-            return [
-                ("histogram", (self.bins,), 1.0, True),
-                ("groups", (scores.CALIBRATION_GROUPS, 3), 1.0, False),
-                ("sums", (4,), 1.0, False),
-            ]
-        k = len(self.contract.classes)
-        return [
-            ("histogram", (1 if k == 2 else k, 2, self.bins), 1.0, True),
-            ("confusion", (k, k), 1.0, True),
-            ("sums", (4,), (scores.ROW_LOSS_LIMIT + 1.0) ** 2, False),
-        ]
-
-    def count(self, examples: Examples) -> scores.Sums:
+    def count(self, examples: Examples) -> Sums:
         """Return the sums over the rows of this subgroup."""
         if self.subgroup is not None:
             name, level = self.subgroup
             column = examples.values[:, self.contract.features.index(name)]
             examples = examples.take(column == level)
-        said = self.method.scores(self.weights, self.preparation.transform(examples))
-        if self.contract.task == "number":
-            bounds = self.contract.columns[self.contract.label].range
-            assert bounds is not None
-            return scores.count_numbers(said[:, 0], examples.labels, bounds, self.bins)
-        return scores.count_classes(said, examples.labels, self.contract.classes, self.bins, self.threshold)
+        return self.measure.count(self.weights, examples)
 
     def contribute(
         self, state: Arrays, examples: Examples, memory: Arrays, randomness: Randomness
     ) -> tuple[Contribution, Arrays]:
         """Return this site's sums."""
         sums = self.count(examples)
-        arrays: dict[str, NDArray[Any]] = {"histogram": sums.histogram}
-        if isinstance(sums, scores.NumberSums):
-            arrays["groups"] = sums.groups
-            arrays["sums"] = np.array([sums.absolute, sums.squared, sums.label, sums.label_squared])
-        else:
-            arrays["confusion"] = sums.confusion
-            arrays["sums"] = np.array([sums.brier, sums.log_loss, sums.brier_squared, sums.log_loss_squared])
-        return Contribution(arrays, float(sums.n)), NOTHING
+        return Contribution(self.measure.arrays(sums), float(sums.n)), NOTHING
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
-        """Return the summed histograms."""
+        """Return the summed arrays."""
         return {"rounds": np.array(1), **total.arrays}, {}
 
     def finished(self, state: Arrays) -> bool:
         """Whether the one exchange has been made."""
         return bool(state["rounds"] >= 1)
 
-    def result(self, state: Arrays) -> scores.Sums:
+    def result(self, state: Arrays) -> Sums:
         """Return the sums over all contributing sites."""
-        if self.contract.task == "number":
-            bounds = self.contract.columns[self.contract.label].range
-            assert bounds is not None
-            absolute, squared, label, label_squared = (float(value) for value in state["sums"])
-            low, width = bounds[0], bounds[1] - bounds[0]
-            return scores.NumberSums(
-                state["histogram"], state["groups"], absolute, squared, label, label_squared, low, width
-            )
-        sums = (float(value) for value in state["sums"])
-        return scores.ClassSums(self.contract.classes, state["histogram"], state["confusion"], *sums)
+        return self.measure.sums(state)
 
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> scores.Sums:
+    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> Sums:
         """Return the site's own sums: how good the released model is on its own patients."""
         return self.count(examples[Part.HELD_OUT])

@@ -26,12 +26,12 @@ from shared.errors import StudyError
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods import averaging
-from shared.methods.base import NOTHING, ROOM, Ask, Contribution, Influence, Measurements, Total, TrainingMethod
+from shared.methods.base import NOTHING, ROOM, Ask, Contribution, Influence, Measurements, ModelMethod, Total
 from shared.methods.evaluation import EvaluationMethod
+from shared.methods.measures import Sums
 from shared.preparation import Preparation
 from shared.randomness import Randomness
 from shared.schema import DataContract
-from shared.scores import Sums
 from shared.scores_private import BINS, PrivateSums, count_patients, edges_of
 
 _PRECISION = 1e-6
@@ -56,7 +56,7 @@ class PrivateEvaluationMethod:
 
     def __init__(
         self,
-        method: TrainingMethod,
+        method: ModelMethod,
         weights: Arrays,
         preparation: Preparation,
         threshold: float,

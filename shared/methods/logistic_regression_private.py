@@ -36,10 +36,12 @@ from shared.methods.base import (
     ROOM,
     Ask,
     Contribution,
+    Forecast,
     Influence,
     Measurements,
     ServerOptimizer,
     Total,
+    forecast_of,
     under,
     within,
 )
@@ -77,6 +79,7 @@ class PrivateLogisticRegression:
     """
 
     Options: ClassVar[type[Any]] = PrivateLogisticRegressionOptions
+    outputs: ClassVar[str] = ""
     state_norm_bound: ClassVar[float] = 1e3
 
     def __init__(self, study: Study, preparation: Preparation, noise_multiplier: float | None) -> None:
@@ -90,11 +93,16 @@ class PrivateLogisticRegression:
 
     @classmethod
     def check(cls, study: Study) -> None:
-        """Raise ValueError unless the study has ``[privacy]``, and a table with a categorical label."""
+        """Raise ValueError unless the study keeps patients private, and is about a table with a categorical label."""
         if study.privacy is None:
             raise ValueError(
                 "private-logistic-regression needs a [privacy] part. Received: none; without noise use name ="
                 ' "logistic-regression"'
+            )
+        if study.privacy.unit == "site":
+            raise ValueError(
+                'private-logistic-regression hides one patient. Received: [privacy] unit = "site"; use name ='
+                ' "logistic-regression", which then clips and noises whole hospitals\' changes'
             )
         if study.data.kind != "table":
             raise ValueError("private-logistic-regression reads tables. Received: kind = 'images'")
@@ -216,6 +224,10 @@ class PrivateLogisticRegression:
     def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
         """Return the log-odds of each class against the rest, shape (n, classes)."""
         return scores_of(weights, prepared)
+
+    def forecast(self) -> Forecast:
+        """Return what a training sum holds."""
+        return forecast_of(self, "the patients' clipped gradients, with noise")
 
     def description(self) -> str:
         """Return one sentence for the model card."""

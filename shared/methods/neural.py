@@ -24,7 +24,8 @@ from pydantic.dataclasses import dataclass
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods import averaging
-from shared.methods.base import NOTHING, Ask, Contribution, Measurements, ServerOptimizer, Total
+from shared.methods.base import NOTHING, Ask, Contribution, Forecast, Measurements, ServerOptimizer, Total
+from shared.methods.clipped_averaging import ClippedAveraging
 from shared.models import MODELS, network, runtime
 from shared.models.training import Descent, Trainer, trainer
 from shared.preparation import Preparation, Prepared
@@ -130,8 +131,10 @@ class Neural(averaging.AveragingMethod):
                 "neural with [privacy] divides by an expected number of patients: write [privacy] patients_per_site."
                 " Received: none"
             )
-        if study.privacy and options.proximal_mu:
-            raise ValueError(f"options: expected proximal_mu = 0 with [privacy]. Received: {options.proximal_mu:g}")
+        if study.privacy and study.privacy.unit == "patient" and options.proximal_mu:
+            raise ValueError(
+                f'options: expected proximal_mu = 0 with [privacy] of unit "patient". Received: {options.proximal_mu:g}'
+            )
         if study.data.images:
             images = study.data.images
             options.model.check((images.height, images.width, images.channels))
@@ -148,10 +151,12 @@ class Neural(averaging.AveragingMethod):
         preparation: Preparation,
         optimizer: ServerOptimizer,
         noise_multiplier: float | None = None,
-    ) -> Neural:
-        """Return the method for one study whose data have been prepared; with noise, the private one."""
-        if noise_multiplier is None:
+    ) -> Neural | ClippedAveraging:
+        """Return the method for one study whose data have been prepared; with noise, the unit of privacy's."""
+        if noise_multiplier is None or study.privacy is None:
             return cls(study, preparation, optimizer)
+        if study.privacy.unit == "site":
+            return ClippedAveraging(cls(study, preparation, optimizer), study.privacy.clipping_norm, noise_multiplier)
         from shared.methods.neural_private import PrivateNeural
 
         return PrivateNeural(study, preparation, optimizer, noise_multiplier)
@@ -221,6 +226,12 @@ class Neural(averaging.AveragingMethod):
         if self.classes:
             return log_odds(outputs)
         return outputs * self.preparation.label_deviation + self.preparation.label_mean
+
+    def forecast(self) -> Forecast:
+        """Return what a training sum holds."""
+        usual = super().forecast()
+        clipped = "how many of these numbers were cut to the study's bound"
+        return dataclasses.replace(usual, contents=(*usual.contents, clipped))
 
     def description(self) -> str:
         """Return two sentences for the model card."""
