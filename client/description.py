@@ -22,6 +22,7 @@ from client.policy import Policy, class_patients
 from shared.errors import ProtocolError, StudyError
 from shared.examples import Examples, Part, concatenate
 from shared.methods.base import Ask, PlainMean, Total, word_plan
+from shared.methods.importance import BINS
 from shared.methods.preparation import MEDIAN_BINS
 from shared.plan import EVALUATE, EVERYONE, TRAIN, plan_of
 from shared.secagg import roster
@@ -142,6 +143,9 @@ def _evaluated(study: Study, judge: Any) -> tuple[str, ...]:
             f"{name} = {level}" for name in study.evaluation.subgroups for level in study.data.columns[name].levels
         ]
         contents.append(f"all of it for everyone, and again for {', '.join(groups)}")
+    if study.evaluation.importance:
+        columns = _count(len(study.data.features), "column")
+        contents.append(f"the same in {BINS:,} steps for each of {columns}, with its values dealt anew among your rows")
     return tuple(contents)
 
 

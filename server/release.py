@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from server import output
+from server.judged import judged_of
 from server.outcome import Outcome, SiteSummary, shown_judgement
 from server.preflight import Cohort
 from server.privacy import summary_of
 from server.training import Progress
-from shared.judgement import judge
 from shared.messages import Ended
 from shared.methods.combinators import InTurn
-from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
+from shared.plan import PREPARE, TRAIN
 from shared.provenance import code_digest, versions
 from shared.study import Study
 
@@ -27,18 +27,18 @@ def outcome_of(
     seconds: wall time.
     """
     results = plan.result(progress.state)
-    judged = {name: judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()}
+    judged = judged_of(study, results)
     missing = progress.history[-1].dropped
     cautions = (f"Missing when the model was judged: {', '.join(missing)}.",) if missing else ()
-    method: Any = plan.method(progress.state, TRAIN)  # a TrainingMethod
+    method: Any = plan.method(progress.state, TRAIN)  # a ModelMethod
     return Outcome(
         study=study,
         sites=tuple(SiteSummary(name, cohort.counts.get(name)) for name in cohort.sites),
         preparation=results[PREPARE],
         weights=results[TRAIN],
         history=progress.history,
-        federated=judged.pop(EVERYONE),
-        subgroups=judged,
+        federated=judged.everyone,
+        subgroups=judged.subgroups,
         per_site={name: shown_judgement(said.rows, said.metrics) for name, said in ended.items() if said.metrics},
         pooled=None,
         local={},
@@ -46,7 +46,7 @@ def outcome_of(
         cautions=cautions,
         attributions=(),
         description=method.description(),
-        interpretation=method.interpretation(results[TRAIN]),
+        interpretation=judged.with_importance(method.interpretation(results[TRAIN])),
         seconds_total=seconds,
         peak_memory_bytes=output.peak_memory_bytes(),
         versions={**versions(), "code": code_digest()},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.errors import StudyError
 from shared.examples import Arrays
 from shared.methods import METHODS
 from shared.methods.base import PlainMean, ServerOptimizer
+from shared.methods.capped_sums import CappedSums
 from shared.methods.combinators import InTurn, Results, SideBySide, Stage
 from shared.methods.evaluation import EvaluationMethod
 from shared.methods.evaluation_private import PrivateEvaluationMethod
+from shared.methods.importance import PermutedEvaluation
 from shared.methods.preparation import PreparationMethod
 from shared.methods.preparation_private import PrivatePreparationMethod, blank
 from shared.preparation import Preparation
@@ -24,6 +26,8 @@ from shared.study import Study
 PREPARE, TRAIN, EVALUATE = "prepare", "train", "evaluate"
 EVERYONE = "everyone"
 """Name of the evaluation over all held-out rows; subgroups are called ``column=level``."""
+DEALT = "dealt anew: "
+"""Begins the name of an evaluation with the values of a column dealt anew."""
 
 
 def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
@@ -36,7 +40,7 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
     noise = multipliers_of(study)
 
     def prepare(_results: Results) -> Any:
-        return PrivatePreparationMethod(study.data, noise.prepare) if noise else PreparationMethod(study.data)
+        return _private_preparation(study, noise.prepare) if noise else PreparationMethod(study.data)
 
     def train(results: Results) -> Any:
         return _training(study, results[PREPARE], optimizer, noise.train if noise else None)
@@ -45,21 +49,19 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
         method = train(results)
         if noise:
             return _private_evaluation(study, method, results[TRAIN], results[PREPARE], noise.evaluate)
-        return SideBySide(
-            {
-                name: EvaluationMethod(
-                    method,
-                    results[TRAIN],
-                    results[PREPARE],
-                    study.evaluation.histogram_bins,
-                    study.evaluation.threshold,
-                    subgroup,
-                )
-                for name, subgroup in _groups(study).items()
-            }
-        )
+        return SideBySide(_evaluations(study, method, results))
 
     return InTurn([Stage(PREPARE, prepare), Stage(TRAIN, train), Stage(EVALUATE, evaluate)])
+
+
+def _evaluations(study: Study, method: Any, results: Results) -> dict[str, EvaluationMethod]:
+    """Return how the model is judged: on everyone, on subgroups, and with each column's values dealt anew."""
+    model = (method, results[TRAIN], results[PREPARE])
+    bins, threshold = study.evaluation.histogram_bins, study.evaluation.threshold
+    judged = {name: EvaluationMethod(*model, bins, threshold, group) for name, group in _groups(study).items()}
+    columns = study.data.features if study.evaluation.importance else ()
+    dealt = {f"{DEALT}{column}": PermutedEvaluation(*model, threshold, column) for column in columns}
+    return {**judged, **dealt}
 
 
 def multipliers_of(study: Study) -> Multipliers | None:
@@ -82,7 +84,7 @@ def releases_of(study: Study) -> Releases:
     state = method.start()
     train = method.asks(state)
     evaluation = _private_evaluation(study, method, method.result(state), nothing, 1.0)
-    preparation = PrivatePreparationMethod(study.data, 1.0)
+    preparation = _private_preparation(study, 1.0)
     steps = train.event
     return Releases(
         prepare=preparation.asks(preparation.start()),
@@ -99,19 +101,50 @@ def _training(study: Study, preparation: Preparation, optimizer: ServerOptimizer
     return kind.create(study, preparation, optimizer, noise_multiplier=noise)
 
 
-def _private_evaluation(
-    study: Study, method: Any, weights: Arrays, preparation: Preparation, noise: float
-) -> PrivateEvaluationMethod:
-    return PrivateEvaluationMethod(
-        method,
-        weights,
-        preparation,
-        study.evaluation.threshold,
-        _groups(study),
-        noise,
-        honest=lambda contributors: _honest(study, contributors),
-        bins=study.evaluation.histogram_bins,
-    )
+def _private_preparation(study: Study, noise: float) -> Any:
+    return _summed(study, lambda noise: PrivatePreparationMethod(study.data, noise), noise, _patients(study))
+
+
+def _private_evaluation(study: Study, method: Any, weights: Arrays, preparation: Preparation, noise: float) -> Any:
+    def make(noise: float) -> PrivateEvaluationMethod:
+        return PrivateEvaluationMethod(
+            method,
+            weights,
+            preparation,
+            study.evaluation.threshold,
+            _groups(study),
+            noise,
+            honest=lambda contributors: _honest(study, contributors),
+            bins=study.evaluation.histogram_bins,
+        )
+
+    return _summed(study, make, noise, _held_out(study))
+
+
+def _summed(study: Study, make: Callable[[float], Any], noise: float, patients: int) -> Any:
+    """Return a method of sums over patients, by its noise multiplier, for the study's unit of privacy.
+
+    patients: for how many a whole site counts at most.
+    """
+    if study.privacy is None or study.privacy.unit == "patient":
+        return make(noise)
+    return CappedSums(make, patients, noise)
+
+
+def _patients(study: Study) -> int:
+    """Return for how many training patients a whole site counts at most."""
+    return (study.privacy and study.privacy.patients_per_site) or 1
+
+
+def _held_out(study: Study) -> int:
+    """Return for how many held-out patients: as many as go with those training patients, where a fraction is held out.
+
+    More would be more noise, and no hospital would have them.
+    """
+    if study.data.split_column:
+        return _patients(study)
+    fraction = study.data.test_fraction
+    return max(1, round(_patients(study) * fraction / (1.0 - fraction)))
 
 
 def _honest(study: Study, sites: int) -> int:

@@ -9,6 +9,7 @@ not matter and a changed default does.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import tomllib
@@ -138,12 +139,14 @@ class Evaluation:
     histogram_bins: bins of the score histograms, an even number.
     bootstrap_replicates: Poisson resamples behind each interval.
     subgroups: categorical columns by whose levels the model is judged too.
+    importance: whether the model is also judged with each column's values dealt anew (permutation importance).
     """
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     histogram_bins: Annotated[int, Field(ge=1000, le=65536, multiple_of=2)] = 16384
     bootstrap_replicates: Annotated[int, Field(ge=100, le=10_000)] = 500
     subgroups: tuple[str, ...] = ()
+    importance: bool = False
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
@@ -184,6 +187,11 @@ class Study:
             column = self.data.columns.get(name)
             if column is None or column.type != "category" or name == self.data.label:
                 raise ValueError(f"[evaluation] subgroups must name categorical feature columns. Received: {name!r}")
+        if self.evaluation.importance and (self.privacy or not self.data.features):
+            raise ValueError(
+                "[evaluation] importance judges the model once more for each column: expected columns, and no"
+                f" [privacy], whose epsilon that would cost. Received: {'[privacy]' if self.privacy else 'no columns'}"
+            )
         if self.privacy and not self.aggregation.secure:
             raise ValueError(
                 "[privacy] spreads the noise of sums over the hospitals, so that only their sum is private: expected"
@@ -201,13 +209,27 @@ class Study:
         return digest_of(approved_parts(self))
 
 
+_LATER: dict[tuple[str, ...], Any] = {
+    ("privacy",): None,
+    ("data", "texts"): {},
+    ("data", "steps"): None,
+    ("evaluation", "importance"): False,
+}
+"""Keys that came after the first studies were approved, and what they are where they are not used."""
+
+
 def approved_parts(study: Study) -> dict[str, Any]:
     """Return what hospitals approve, as ``as_plain``: every part but ``[simulation]``.
 
-    A part that came later and is not there is left out: studies that were approved before keep their digest.
+    What came later and is not used is left out: studies that were approved before keep their digest.
     """
-    plain = as_plain(study).items()
-    return {key: value for key, value in plain if key != "simulation" and (key, value) != ("privacy", None)}
+    plain = as_plain(study)
+    del plain["simulation"]
+    for (*parts, key), unused in _LATER.items():
+        part = functools.reduce(dict.__getitem__, parts, plain)
+        if part[key] == unused:
+            del part[key]
+    return plain
 
 
 def as_plain(study: Study) -> dict[str, Any]:

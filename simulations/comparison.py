@@ -116,6 +116,6 @@ def _centralised(study: Study, training: Examples, held_out: Examples) -> Study:
         aggregation=dataclasses.replace(
             study.aggregation, secure=False, strategy="FedAvg", options=FedAvg(), min_sites=1
         ),
-        evaluation=dataclasses.replace(study.evaluation, subgroups=()),
+        evaluation=dataclasses.replace(study.evaluation, subgroups=(), importance=False),
         simulation=dataclasses.replace(study.simulation, faults=()),
     )

@@ -15,13 +15,14 @@ import numpy as np
 from client.data.split import SiteData
 from client.judgement import counts_of
 from server import checkpoint, output
+from server.judged import judged_of
 from server.outcome import Outcome, RoundRecord, SiteSummary
 from server.privacy import summary_of
 from server.training import Observers, Progress
 from shared.errors import NotWritten, OutputError
 from shared.judgement import judge
 from shared.methods.combinators import InTurn
-from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
+from shared.plan import EVERYONE, PREPARE, TRAIN
 from shared.study import Study
 from simulations import comparison
 from simulations.hospitals import Hospitals
@@ -123,7 +124,7 @@ def _outcome(
 
     study = consortium.study
     results = plan.result(progress.state)
-    judged = {name: judge(study, f"federated/{name}", sums) for name, sums in results[EVALUATE].items()}
+    judged = judged_of(study, results)
     per_site = {
         name: judge(study, f"site/{name}", comparison.kept_sums(plan, progress, data.parts))
         for name, data in consortium.data.items()
@@ -132,15 +133,15 @@ def _outcome(
     if study.privacy:
         sums = comparison.exact_sums(consortium, plan, progress, progress.history[-1].contributors)
         exact = judge(study, f"exact/{EVERYONE}", sums)
-    method: Any = plan.method(progress.state, TRAIN)  # a TrainingMethod
+    method: Any = plan.method(progress.state, TRAIN)  # a ModelMethod
     return Outcome(
         study=study,
         sites=tuple(_summary(study, data, data.name in compared.failed) for data in consortium.data.values()),
         preparation=results[PREPARE],
         weights=results[TRAIN],
         history=progress.history,
-        federated=judged.pop(EVERYONE),
-        subgroups=judged,
+        federated=judged.everyone,
+        subgroups=judged.subgroups,
         per_site=per_site,
         pooled=compared.pooled,
         local=compared.local,
@@ -148,7 +149,7 @@ def _outcome(
         cautions=_cautions(compared, progress),
         attributions=tuple(attributions),
         description=method.description(),
-        interpretation=method.interpretation(results[TRAIN]),
+        interpretation=judged.with_importance(method.interpretation(results[TRAIN])),
         seconds_total=time.perf_counter() - started,
         peak_memory_bytes=output.peak_memory_bytes(),
         versions={**versions(), "code": code_digest()},

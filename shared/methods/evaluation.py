@@ -7,6 +7,7 @@ scores and losses. What it computed for itself stays there as its own result (``
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,10 +26,14 @@ _SUM_PRECISION = 1e-6
 class EvaluationMethod:
     """Judge one model on the held-out rows, or on those of one subgroup.
 
+    Each row is counted ``times`` times.
+
     method, weights: the trained model.
     bins, threshold: of the score histogram, and for "yes" in a binary study.
     subgroup: (column, level index) that rows must have, or None for all rows.
     """
+
+    times: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -54,14 +59,15 @@ class EvaluationMethod:
 
     def asks(self, state: Arrays) -> Ask:
         """Return the layout of the sums; every row adds at most the bound of one row."""
-        most = float(self.contract.max_rows_per_site)
+        rows = float(self.contract.max_rows_per_site)
+        most = self.times * rows
         return Ask(
             part=Part.HELD_OUT,
             entries=tuple(
                 Entry(each.name, each.shape, most * each.bound, _COUNT_PRECISION if each.whole else _SUM_PRECISION)
                 for each in self.measure.layout()
             ),
-            weight_bound=most,
+            weight_bound=rows,
             word_bits=64,
             stochastic_rounding=False,
             state_norm=averaging.norm(self.weights),
@@ -95,6 +101,6 @@ class EvaluationMethod:
         """Return the sums over all contributing sites."""
         return self.measure.sums(state)
 
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> Sums:
+    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> Sums | None:
         """Return the site's own sums: how good the released model is on its own patients."""
         return self.count(examples[Part.HELD_OUT])
