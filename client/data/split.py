@@ -1,16 +1,13 @@
 """Which patients train and which are held out, and one hospital's data ready for a study.
 
-By default a patient is held out when a keyed hash of the patient id, read as a fraction of its range, lies below
-``test_fraction``. The hash is BLAKE2b (RFC 7693, https://www.rfc-editor.org/rfc/rfc7693) with a key from the study's
-seed, so the answer depends on nothing but seed and id: not on other rows, their order, or the hospital. The share held
-out is therefore ``test_fraction`` on average, not exactly. Rows of one patient never part.
+By default a patient is held out when a keyed hash of the patient id (``shared/patients.py``), read as a fraction of its
+range, lies below ``test_fraction``. The share held out is therefore ``test_fraction`` on average, not exactly.
 
 A study may name a column that says ``train`` or ``test`` instead; validation rows count as ``train``.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +18,7 @@ from client.data.base import RawData
 from client.data.conform import Findings, conform
 from shared.errors import DataError
 from shared.examples import Examples, Part
+from shared.patients import words_of
 from shared.schema import DataContract
 
 TRAIN_WORDS = ("train", "training", "val", "valid", "validation")
@@ -81,15 +79,8 @@ def is_held_out(patients: NDArray[np.str_], test_fraction: float, seed: int) -> 
 
     patients: array of shape (n,), text.
     """
-    key = hashlib.blake2b(str(seed).encode(), digest_size=32, person=b"consilium-split").digest()
-    limit = round(test_fraction * 2**64)
-    unique, inverse = np.unique(patients, return_inverse=True)
-    below = [_hash(patient, key) < limit for patient in unique.tolist()]
-    return np.array(below, dtype=np.bool_)[inverse]
-
-
-def _hash(patient: str, key: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(patient.encode(), digest_size=8, key=key).digest(), "big")
+    limit = np.uint64(round(test_fraction * 2**64))
+    return np.asarray(words_of(patients, seed, "split") < limit)
 
 
 def marked_held_out(marks: NDArray[np.str_], patients: NDArray[np.str_], column: str, source: str) -> NDArray[np.bool_]:
