@@ -9,6 +9,7 @@ text here holds a cell: counts, and names of the study's columns.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,11 @@ from client.policy import Policy, class_patients
 from shared.errors import ProtocolError, StudyError
 from shared.examples import Examples, Part, concatenate
 from shared.methods.base import Ask, PlainMean, Total, word_plan
-from shared.methods.importance import BINS
+from shared.methods.importance import BINS as DEALT_BINS
+from shared.methods.measures import measure_of
 from shared.methods.preparation import MEDIAN_BINS
-from shared.plan import EVALUATE, EVERYONE, TRAIN, plan_of
+from shared.methods.tuning import BINS
+from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN, plan_of
 from shared.secagg import roster
 from shared.study import Study
 
@@ -75,7 +78,7 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
 
     Raises: StudyError if it could wrap.
     """
-    plan = plan_of(study, PlainMean())
+    plan = plan_of(dataclasses.replace(study, tuning=None), PlainMean())
     state = plan.start()
     prepare = plan.asks(state)
     totals = {entry.name: np.zeros(entry.shape) for entry in prepare.entries}
@@ -98,15 +101,40 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
         contents = description_private.contents(study, (prepare, train, evaluate), parameters)
     else:
         contents = _prepared(study), forecast.contents, _evaluated(study, judge.methods[EVERYONE])
+    tuned: tuple[Sum, ...] = ()
+    if study.tuning:
+        one = made("tuning", train, study.method.rounds + 1, ())
+        measure = measure_of(method, plan.result(state)[PREPARE], BINS, study.evaluation.threshold)
+        tuned = (_tuned(study, one, sum(math.prod(each.shape) for each in measure.layout()) + 1),)
+        parameters *= study.tuning.models
     return Leaving(
         (
             made("preparation", prepare, 1, contents[0]),
+            *tuned,
             made("training", train, study.method.rounds, contents[1]),
             made("evaluation", evaluate, 1, contents[2]),
         ),
         parameters,
         any(ask.data_dependent_subsets for ask in (prepare, train, evaluate)),
     )
+
+
+def _tuned(study: Study, one: Sum, judged: int) -> Sum:
+    """Return what leaves while options are chosen: the sums of many trainings, side by side.
+
+    one: of a single training, in each exchange but the last.
+    judged: numbers of its judgement on a fold, in the last one.
+    """
+    assert study.tuning is not None
+    tried = _count(len(study.tuning.candidates), "candidate")
+    contents = (
+        f"the same as in training, for each of {tried} ({', '.join(study.tuning.grid)}), on all but one of"
+        f" {study.tuning.folds} parts of your patients",
+        "once, how good each of these models is on the part left out",
+    )
+    # Each keeps its own weight, and the vector has one more.
+    numbers = study.tuning.models * max(one.numbers, judged) + 1
+    return dataclasses.replace(one, numbers=numbers, size_bytes=8 * numbers, contents=contents)
 
 
 def _prepared(study: Study) -> tuple[str, ...]:
@@ -145,7 +173,9 @@ def _evaluated(study: Study, judge: Any) -> tuple[str, ...]:
         contents.append(f"all of it for everyone, and again for {', '.join(groups)}")
     if study.evaluation.importance:
         columns = _count(len(study.data.features), "column")
-        contents.append(f"the same in {BINS:,} steps for each of {columns}, with its values dealt anew among your rows")
+        contents.append(
+            f"the same in {DEALT_BINS:,} steps for each of {columns}, with its values dealt anew among your rows"
+        )
     return tuple(contents)
 
 

@@ -44,9 +44,10 @@ from shared.messages import (
 )
 from shared.methods.base import NOTHING, Ask, Contribution, sum_noise, within, word_plan
 from shared.methods.combinators import InTurn
-from shared.plan import EVALUATE, TRAIN, exchanges
+from shared.plan import EVALUATE, TRAIN, TUNE, exchanges
 from shared.privacy import calibration, mechanisms
 from shared.privacy.accounting import Event
+from shared.privacy.calibration import Payer
 from shared.privacy.noise import Stream
 from shared.secagg.transcript import state_digest
 
@@ -243,7 +244,10 @@ def _question(request: ContributeRequest, state: SiteState, site: Site) -> tuple
 
 
 def _parameters(state: Arrays, method: InTurn) -> int:
-    """Return how many numbers the model has that a state trains; 0 where none is trained."""
+    """Return how many numbers the models have that a state trains; 0 where none is trained."""
+    if method.stage(state) == TUNE:
+        # Every candidate on every fold is a model of its own.
+        return sum(array.size for array in within(TUNE, state).values() if array.dtype.kind == "f")
     if method.stage(state) != TRAIN:
         return 0
     weights: Arrays = method.method(state, TRAIN).result(within(TRAIN, state))
@@ -282,15 +286,17 @@ def _honest(state: SiteState, member: Member) -> int:
     return honest
 
 
-def cost(request: ContributeRequest, site: Site) -> tuple[Part, Event] | None:
-    """Return what the answer to a request costs, and which patients; None in a study without ``[privacy]``.
+def cost(request: ContributeRequest, site: Site, payer: Payer = "patient") -> tuple[Part, Event] | None:
+    """Return what the answer to a request costs, and over whose rows it is; None in a study without ``[privacy]``.
+
+    payer: the hospital's ledger has what it costs one patient, whatever the study's unit of privacy is.
 
     It is charged before the answer leaves (``client/ledger.py``), and it looks at no patient.
     """
     if site.member.study.privacy is None:
         return None
     ask = site.method.asks(request.state)
-    event = calibration.event_of(ask, request.sites)
+    event = calibration.event_of(ask, request.sites, payer)
     if event is None:
         raise Refusal("not-private", "the study has a [privacy] part, and this sum would be without noise")
     return ask.part, event

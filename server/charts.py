@@ -15,6 +15,7 @@ import numpy as np
 
 from server.outcome import RoundRecord
 from server.svg import GREY, INK, drawn
+from shared.methods.tuning import Choice
 from shared.metrics import Curve, Judgement
 from shared.scores import CALIBRATION_GROUPS, Floats
 
@@ -79,6 +80,25 @@ def learning_curve(training: Sequence[RoundRecord]) -> str | None:
 
     title = f"Training loss by round, from {losses[0]:.3g} to {losses[-1]:.3g} in {len(points)} rounds."
     return drawn("learning", title, draw, size=(5.4, 3.0))
+
+
+def tuning_curve(choice: Choice) -> str:
+    """Return what each candidate reached, with the deviation between folds; the chosen one stands out."""
+    numbers = [index + 1 for index, each in enumerate(choice.candidates) if not math.isnan(each.mean)]
+    reached = [choice.candidates[number - 1] for number in numbers]
+    spread = [0.0 if math.isnan(each.deviation) else each.deviation for each in reached]
+
+    def draw(axes: Any) -> None:
+        axes.errorbar(
+            numbers, [each.mean for each in reached], spread, color=COLOURS[0], marker="o", markersize=4, linewidth=1.2
+        )
+        best = choice.candidates[choice.chosen].mean
+        axes.plot(choice.chosen + 1, best, "o", color=COLOURS[1], markersize=8, markeredgecolor="white", zorder=3)
+        axes.set(xlabel="candidate", ylabel="mean over the folds")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+
+    title = f"Mean over the folds for {len(choice.candidates)} candidates; number {choice.chosen + 1} was chosen."
+    return drawn("tuning", title, draw, size=(5.4, 3.0))
 
 
 def roc(judgement: Judgement) -> str | None:

@@ -73,13 +73,14 @@ def run(
     """
     from server import following, jobs
     from server.display import LiveLine
+    from shared.plan import exchanges
 
     job = _job(folder, study, at_least)
     if detach:
         print(job.name)
         return
     try:
-        with LiveLine(job.study.method.rounds) as display:
+        with LiveLine(job.study.method.rounds, exchanges(job.study)) as display:
             display.say(f"{job.name}: asking the enrolled hospitals")
             following.follow(job, display, lambda: following.aggregator_runs(folder))
     except KeyboardInterrupt:

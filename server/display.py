@@ -17,11 +17,12 @@ _PLAIN_STEPS = 10
 class LiveLine:
     """A live line on a terminal, and about ten plain lines elsewhere.
 
-    rounds: training rounds of the study; the exchanges before and after them are counted too.
+    rounds: training rounds of the study; exchanges: of the whole run, at most.
     """
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, exchanges: int) -> None:
         self._rounds = rounds
+        self._exchanges = exchanges
         self._done = 0
         self._seconds = 0.0
         self._bar: Bar | None = None
@@ -39,7 +40,7 @@ class LiveLine:
             )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task("starting", total=self._rounds + 2, left="")
+            self._task = self._bar.add_task("starting", total=self._exchanges, left="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +61,7 @@ class LiveLine:
         loss = f"  loss {record.measurements['loss']:.4f}" if "loss" in record.measurements else ""
         number = f" round {record.round}/{self._rounds}" if record.stage == "train" else ""
         dropped = f"  dropped {', '.join(record.dropped)}" if record.dropped else ""
-        left = f"{self._seconds / self._done * (self._rounds + 2 - self._done):.0f} s left"
+        left = f"{self._seconds / self._done * (self._exchanges - self._done):.0f} s left"
         line = f"{record.stage}{number}{loss}{dropped}"
         if self._bar:
             self._bar.update(self._task, advance=1, description=line, left=left)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.outcome import Outcome, PrivacySummary, RoundRecord, SiteSummary
+from server.outcome import Outcome, RoundRecord, SiteSummary
+from server.privacy import PrivacySummary
 from server.tables import Cell
 from shared.reasons import code_advice, code_meaning
 from shared.secagg import roster
@@ -21,7 +22,7 @@ from shared.wording import (
     share_text,
 )
 
-STAGE_NAMES = {"prepare": "preparation", "train": "training", "evaluate": "evaluation"}
+STAGE_NAMES = {"prepare": "preparation", "tune": "tuning", "train": "training", "evaluate": "evaluation"}
 
 
 @dataclass(frozen=True)
@@ -220,26 +221,22 @@ def _privacy_facts(privacy: PrivacySummary | None) -> tuple[tuple[str, str], ...
     return (
         (
             "Differential privacy",
-            f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, for one {privacy.unit} at one hospital, added or"
-            " removed",
+            f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, for {privacy.whom}",
         ),
-        (
-            "Spent",
-            f"epsilon {privacy.epsilon_training:.3g} for a training patient, {privacy.epsilon_held_out:.3g} for a"
-            " held-out one",
-        ),
+        ("Spent", privacy.spent),
     )
 
 
 @dataclass(frozen=True)
 class CostRow:
-    """What one stage costs the patients who are in it."""
+    """What one stage costs, and over which patients it is. ``pld``: the tighter epsilon, where there is one."""
 
     stage: str
     patients: str
     noise_multiplier: str
     exchanges: str
     epsilon: str
+    pld: str
 
 
 def cost_rows(outcome: Outcome) -> tuple[CostRow, ...]:
@@ -252,6 +249,7 @@ def cost_rows(outcome: Outcome) -> tuple[CostRow, ...]:
             noise_multiplier=number_text(stage.noise_multiplier),
             exchanges=f"{stage.exchanges:,}",
             epsilon=number_text(stage.epsilon),
+            pld=UNDEFINED if stage.pld_epsilon is None else number_text(stage.pld_epsilon),
         )
         for name, stage in stages.items()
     )

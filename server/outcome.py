@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.privacy import PrivacySummary
 from shared.examples import Arrays
 from shared.interpretation import Interpretation
 from shared.messages import Counts, Shown
+from shared.methods.tuning import Choice
 from shared.metrics import CLASS_METRICS, NUMBER_METRICS, Interval, Judgement
 from shared.preparation import Preparation
 from shared.secagg import roster
@@ -54,39 +56,6 @@ class SiteSummary:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class StageCost:
-    """What one stage of a private run costs a patient who is in it.
-
-    noise_multiplier: standard deviation of the noise over one patient's influence.
-    exchanges: how many sums, or local trainings, had that noise.
-    epsilon: of this stage alone, at the delta of the study.
-    """
-
-    noise_multiplier: float
-    exchanges: int
-    epsilon: float
-
-
-@dataclass(frozen=True)
-class PrivacySummary:
-    """The guarantee of a run; neighbours differ by one patient, added or removed.
-
-    unit: whose presence is hidden.
-    epsilon, delta: what the study promises.
-    stages: ``prepare``, ``train`` and ``evaluate``, in that order.
-    epsilon_training: spent of a training patient's budget, by preparation and training together.
-    epsilon_held_out: spent of a held-out patient's, by evaluation.
-    """
-
-    unit: str
-    epsilon: float
-    delta: float
-    stages: Mapping[str, StageCost]
-    epsilon_training: float
-    epsilon_held_out: float
-
-
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """Everything that a run leaves behind, besides its checkpoint.
@@ -109,6 +78,7 @@ class Outcome:
     federated_exact: of such a study in a simulation, the released model on all held-out rows, without noise; a run
         between hospitals cannot know it.
     interpretation: what the released model says.
+    choice: of a study that tunes, what each candidate reached, and which one was trained.
 
     Raises: ValueError if the study has a privacy part and there is no ``privacy``, or the other way round.
     """
@@ -135,6 +105,7 @@ class Outcome:
     privacy: PrivacySummary | None = None
     federated_exact: Judgement | None = None
     interpretation: Interpretation = field(default_factory=Interpretation)
+    choice: Choice | None = None
 
     def __post_init__(self) -> None:
         if (self.privacy is None) != (self.study.privacy is None):
@@ -246,6 +217,7 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
             for name, interval in outcome.federated.metrics.items()
         },
         "interpretation": outcome.interpretation.as_plain() if outcome.interpretation else None,
+        "tuning": _tuning(outcome.study, outcome.choice) if outcome.choice else None,
         "history": history,
         "deployed": outcome.deployed,
         "left_out": dict(outcome.left_out),
@@ -261,6 +233,21 @@ def metrics_of(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _tuning(study: Study, choice: Choice) -> dict[str, Any]:
+    assert study.tuning is not None
+    candidates = [dict(candidate) for candidate in study.tuning.candidates]
+    reached = [
+        {
+            "options": options,
+            "mean": _finite(found.mean),
+            "deviation": _finite(found.deviation),
+            "folds": [_finite(value) for value in found.values],
+        }
+        for options, found in zip(candidates, choice.candidates, strict=True)
+    ]
+    return {"metric": choice.metric, "chosen": candidates[choice.chosen], "candidates": reached}
+
+
 def _privacy(privacy: PrivacySummary) -> dict[str, Any]:
     return {
         "unit": privacy.unit,
@@ -270,6 +257,7 @@ def _privacy(privacy: PrivacySummary) -> dict[str, Any]:
         "epsilon_held_out": privacy.epsilon_held_out,
         "noise_multipliers": {name: stage.noise_multiplier for name, stage in privacy.stages.items()},
         "epsilon_by_stage": {name: stage.epsilon for name, stage in privacy.stages.items()},
+        "pld_epsilon_by_stage": {name: stage.pld_epsilon for name, stage in privacy.stages.items()},
     }
 
 

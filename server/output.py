@@ -152,7 +152,8 @@ def write(outcome: Outcome, folder: Path) -> None:
     from server.report import model_card, write_report
     from shared.bundle import write_bundle
 
-    write_bundle(folder / MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome))
+    candidate = outcome.choice.chosen if outcome.choice else None
+    write_bundle(folder / MODEL, outcome.study, outcome.preparation, outcome.weights, model_card(outcome), candidate)
     write_report(outcome, folder / REPORT)
     try:
         files.replace_json(folder / METRICS, metrics_of(outcome))

@@ -13,7 +13,7 @@ from server.privacy import summary_of
 from server.training import Progress
 from shared.messages import Ended
 from shared.methods.combinators import InTurn
-from shared.plan import PREPARE, TRAIN
+from shared.plan import PREPARE, TRAIN, TUNE
 from shared.provenance import code_digest, versions
 from shared.study import Study
 
@@ -46,6 +46,7 @@ def outcome_of(
         cautions=cautions,
         attributions=(),
         description=method.description(),
+        choice=results.get(TUNE),
         interpretation=judged.with_importance(method.interpretation(results[TRAIN])),
         seconds_total=seconds,
         peak_memory_bytes=output.peak_memory_bytes(),

@@ -76,6 +76,7 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "images": prepared.image_facts(outcome),
         "run": facts.run_facts(outcome),
         "fewest": facts.fewest_allowed(outcome),
+        "choice": tables.choice_table(outcome),
         "forests": meaning.forests(outcome.interpretation),
         "meanings": meaning.text_tables(outcome.interpretation),
         "card": card_sections(outcome, meaning=False),
@@ -95,6 +96,7 @@ def _charts(outcome: Outcome) -> dict[str, Any]:
         "roc": charts.roc(judgement) if classes else None,
         "precision_recall": charts.precision_recall(judgement) if classes else None,
         "calibration": charts.calibration(judgement) if classes else None,
+        "tuning": charts.tuning_curve(outcome.choice) if outcome.choice else None,
         "predicted_observed": charts.predicted_observed(judgement) if number else None,
     }
     # Safe to insert as they are: no text of the study is drawn in a chart.

@@ -14,6 +14,7 @@ from server.outcome import Outcome
 from server.scale import scale
 from server.verdict import label_unit, main_metric
 from shared.metrics import Interval, Judgement
+from shared.tuning import words
 from shared.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
 
 _NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
@@ -173,6 +174,45 @@ def _mark(interval: Interval, place: Callable[[float], float]) -> Mark | None:
         if all(map(math.isfinite, ends))
         else None
     )
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """One candidate of a study that tunes. number: as in the chart; chosen: whether the model was trained with it."""
+
+    number: int
+    options: str
+    mean: str
+    deviation: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class ChoiceTable:
+    """What was tried, by which metric."""
+
+    metric: str
+    direction: str
+    rows: tuple[CandidateRow, ...]
+
+
+def choice_table(outcome: Outcome) -> ChoiceTable | None:
+    """Return what each candidate reached; None for a study that tunes nothing."""
+    choice, tuning = outcome.choice, outcome.study.tuning
+    if choice is None or tuning is None:
+        return None
+    rows = tuple(
+        CandidateRow(
+            number=index + 1,
+            options=words(options),
+            mean=value_text(choice.metric, found.mean),
+            deviation=value_text(choice.metric, found.deviation),
+            chosen=index == choice.chosen,
+        )
+        for index, (options, found) in enumerate(zip(tuning.candidates, choice.candidates, strict=True))
+    )
+    heading = METRIC_WORDS[choice.metric].label
+    return ChoiceTable(heading, _direction(choice.metric, label_unit(outcome, choice.metric)), rows)
 
 
 @dataclass(frozen=True)

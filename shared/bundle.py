@@ -27,14 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared import scores
-from shared.cells import read_column
+from shared.cells import read_column, text_of
 from shared.errors import DataError, NotWritten, OutputError, StudyError, nearest
 from shared.examples import Arrays, Examples
 from shared.methods import METHODS
 from shared.methods.base import ModelMethod
 from shared.preparation import Preparation
 from shared.schema import Cell, DataContract
+from shared.sequences import histories, spelt
 from shared.study import Study, approved_parts, digest_of, parse_study
+from shared.tuning import tuned
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -65,10 +67,11 @@ class Bundle:
     preparation: Preparation
     weights: Arrays
     card: str
+    trained: Study
 
     @cached_property
     def _method(self) -> ModelMethod:
-        return METHODS[self.study.method.name].create(self.study, self.preparation, _NoOptimizer())
+        return METHODS[self.study.method.name].create(self.trained, self.preparation, _NoOptimizer())
 
     def examples(self, rows: Sequence[Mapping[str, Cell | None]]) -> Examples:
         """Return patients of a table as the model takes them: see ``examples_of``."""
@@ -83,7 +86,11 @@ class Bundle:
         """
         contract = self.study.data
         images = contract.images
-        expected = (images.height, images.width, images.channels) if images else (len(contract.features),)
+        expected: tuple[int, ...] = (len(contract.features),)
+        if images:
+            expected = images.height, images.width, images.channels
+        elif contract.steps:
+            expected = contract.steps.count, *expected
         received = (examples.images.shape if examples.images is not None else examples.values.shape)[1:]
         if expected != received:
             raise DataError(f"one row must have the shape {expected}, as the data contract says. Received: {received}")
@@ -96,30 +103,43 @@ def examples_of(contract: DataContract, rows: Sequence[Mapping[str, Cell | None]
     """Return rows of cells as examples without labels (all zero).
 
     rows: by column name, cells in the contract's units and levels; None or a missing code where nothing was measured.
-        What lies outside the contract becomes missing, as it did in training, and is marked in ``outside``.
+        What lies outside the contract becomes missing, as it did in training, and is marked in ``outside``. Where a
+        row is read with those before it, it has its patient id, too.
 
-    Raises: DataError if a row lacks a column, or has an unknown one.
+    Raises: DataError if a row lacks a column, or has an unknown one, or a patient's rows have no order.
     """
+    steps = contract.steps
+    patient_id = contract.patient_id if steps else None
+    names = [name for name in (*contract.written, patient_id) if name not in (None, contract.label)]
     for index, row in enumerate(rows):
-        unknown = [name for name in row if name not in contract.features]
+        unknown = [name for name in row if name not in names]
         if unknown:
-            raise DataError(f"row {index}: unknown column {unknown[0]!r}. {nearest(unknown[0], contract.features)}")
-        absent = [name for name in contract.features if name not in row]
+            raise DataError(f"row {index}: unknown column {unknown[0]!r}. {nearest(unknown[0], names)}")
+        absent = [name for name in names if name not in row]
         if absent:
             raise DataError(f"row {index}: expected a cell for {', '.join(absent)}; None says that it was not measured")
-    cells = {name: np.array([row[name] for row in rows], dtype=object) for name in contract.features}
+    cells = spelt(contract, {name: np.array([row[name] for row in rows], dtype=object) for name in names})
     values = np.column_stack([read_column(contract.columns[name], cells[name]) for name in contract.features])
     outside = np.isinf(values)
     values[outside] = np.nan
-    patients = np.array([str(index) for index in range(len(rows))], dtype=np.str_)
-    return Examples(values, outside, np.zeros(len(rows)), patients)
+    if steps is None or patient_id is None:
+        patients = np.array([str(index) for index in range(len(rows))], dtype=np.str_)
+        return Examples(values, outside, np.zeros(len(rows)), patients)
+    patients, order = text_of(cells[patient_id]), values[:, contract.features.index(steps.order)]
+    if np.isnan(order).any() or (patients == "").any():
+        raise DataError(f"expected {patient_id} and {steps.order} in every row. Received: rows without.")
+    past = histories(patients, order, values, steps.count)
+    return Examples(values, outside, np.zeros(len(rows)), patients, past)
 
 
-def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: Arrays, card: str) -> None:
+def write_bundle(
+    folder: Path, study: Study, preparation: Preparation, weights: Arrays, card: str, candidate: int | None = None
+) -> None:
     """Write the released model, whole or not at all; an older bundle in the same place is replaced.
 
     folder: to be made; its parent exists.
     card: Markdown.
+    candidate: of a study that tunes, index of the options that the model was trained with.
 
     Raises: OutputError if ``folder`` holds something that is no bundle; NotWritten.
     """
@@ -137,7 +157,8 @@ def write_bundle(folder: Path, study: Study, preparation: Preparation, weights: 
         CARD: card.encode(),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    files[MANIFEST] = _json({"format": FORMAT, "study_digest": study.digest, "files": digests})
+    chosen = {} if candidate is None else {"candidate": candidate}
+    files[MANIFEST] = _json({"format": FORMAT, "study_digest": study.digest, **chosen, "files": digests})
     unfinished, old = (folder.with_name(f".{folder.name}.{what}") for what in ("new", "old"))
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -201,12 +222,13 @@ def load_bundle(folder: Path) -> Bundle:
         raise DataError(f"{folder / SCHEMA}: is of another study than the manifest. Get the model again.")
     try:
         study = parse_study(schema, str(folder / SCHEMA))
+        trained = tuned(study, study.tuning.candidates[manifest["candidate"]]) if study.tuning else study
         preparation = Preparation.from_plain(study.data, _parsed(folder / PREPARATION, files[PREPARATION]))
         with np.load(io.BytesIO(files[WEIGHTS]), allow_pickle=False) as archive:
             weights = {name: archive[name] for name in archive.files}
-    except (StudyError, TypeError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (StudyError, TypeError, LookupError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{folder}: not a model that this version can read: {error}") from None
-    return Bundle(study, str(manifest["study_digest"]), preparation, weights, files[CARD].decode())
+    return Bundle(study, str(manifest["study_digest"]), preparation, weights, files[CARD].decode(), trained)
 
 
 def _read(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""A study as one method: prepare, train, evaluate. Both halves make it from the study alone."""
+"""A study as one method: prepare, tune, train, evaluate. Both halves make it from the study alone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from shared.methods.evaluation_private import PrivateEvaluationMethod
 from shared.methods.importance import PermutedEvaluation
 from shared.methods.preparation import PreparationMethod
 from shared.methods.preparation_private import PrivatePreparationMethod, blank
+from shared.methods.tuning import CrossValidation
 from shared.preparation import Preparation
 from shared.privacy import calibration, mechanisms
 from shared.privacy.accounting import SampledGaussian
 from shared.privacy.calibration import Multipliers, Releases, Steps
 from shared.secagg import roster
 from shared.study import Study
+from shared.tuning import tuned, words
 
-PREPARE, TRAIN, EVALUATE = "prepare", "train", "evaluate"
+PREPARE, TUNE, TRAIN, EVALUATE = "prepare", "tune", "train", "evaluate"
 EVERYONE = "everyone"
 """Name of the evaluation over all held-out rows; subgroups are called ``column=level``."""
 DEALT = "dealt anew: "
@@ -42,8 +44,11 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
     def prepare(_results: Results) -> Any:
         return _private_preparation(study, noise.prepare) if noise else PreparationMethod(study.data)
 
+    def tune(results: Results) -> Any:
+        return _cross_validation(study, results[PREPARE], optimizer)
+
     def train(results: Results) -> Any:
-        return _training(study, results[PREPARE], optimizer, noise.train if noise else None)
+        return _training(chosen(study, results), results[PREPARE], optimizer, noise.train if noise else None)
 
     def evaluate(results: Results) -> Any:
         method = train(results)
@@ -51,7 +56,24 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
             return _private_evaluation(study, method, results[TRAIN], results[PREPARE], noise.evaluate)
         return SideBySide(_evaluations(study, method, results))
 
-    return InTurn([Stage(PREPARE, prepare), Stage(TRAIN, train), Stage(EVALUATE, evaluate)])
+    tuning = [Stage(TUNE, tune)] if study.tuning else []
+    return InTurn([Stage(PREPARE, prepare), *tuning, Stage(TRAIN, train), Stage(EVALUATE, evaluate)])
+
+
+def chosen(study: Study, results: Results) -> Study:
+    """Return the study with the options that tuning chose; the study itself where nothing is tuned.
+
+    results: of the stages up to tuning, at least.
+    """
+    return tuned(study, study.tuning.candidates[results[TUNE].chosen]) if study.tuning else study
+
+
+def _cross_validation(study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> CrossValidation:
+    assert study.tuning is not None
+    candidates = {
+        words(each): _training(tuned(study, each), preparation, optimizer, None) for each in study.tuning.candidates
+    }
+    return CrossValidation(candidates, preparation, study.tuning.folds, study.evaluation.threshold)
 
 
 def _evaluations(study: Study, method: Any, results: Results) -> dict[str, EvaluationMethod]:
@@ -157,8 +179,9 @@ def _honest(study: Study, sites: int) -> int:
 
 
 def exchanges(study: Study) -> int:
-    """Return how many sums a run of the study is: preparation, training rounds, evaluation."""
-    return study.method.rounds + 2
+    """Return how many sums a run of the study is, at most: preparation, tuning, training rounds, evaluation."""
+    tuning = study.method.rounds + 1 if study.tuning else 0
+    return study.method.rounds + tuning + 2
 
 
 def _groups(study: Study) -> Mapping[str, tuple[str, int] | None]:

@@ -25,6 +25,7 @@ from shared.errors import StudyError, nearest
 from shared.methods import METHODS
 from shared.privacy.settings import Privacy
 from shared.schema import CLOSED, DataContract
+from shared.tuning import Tuning, tuned, words
 from shared.validation import explain
 
 Positive = Annotated[float, Field(gt=0)]
@@ -179,6 +180,7 @@ class Study:
     method: MethodChoice
     aggregation: Aggregation = Field(default_factory=Aggregation)
     privacy: Privacy | None = None
+    tuning: Tuning | None = None
     evaluation: Evaluation = Field(default_factory=Evaluation)
     simulation: Simulation = Field(default_factory=Simulation)
 
@@ -192,6 +194,8 @@ class Study:
                 "[evaluation] importance judges the model once more for each column: expected columns, and no"
                 f" [privacy], whose epsilon that would cost. Received: {'[privacy]' if self.privacy else 'no columns'}"
             )
+        if self.privacy and self.tuning:
+            raise ValueError("[tuning] tries many models, and each would cost epsilon. Received: a [privacy] part, too")
         if self.privacy and not self.aggregation.secure:
             raise ValueError(
                 "[privacy] spreads the noise of sums over the hospitals, so that only their sum is private: expected"
@@ -211,6 +215,7 @@ class Study:
 
 _LATER: dict[tuple[str, ...], Any] = {
     ("privacy",): None,
+    ("tuning",): None,
     ("data", "texts"): {},
     ("data", "steps"): None,
     ("evaluation", "importance"): False,
@@ -292,7 +297,27 @@ def parse_study(raw: Mapping[str, Any], source: str) -> Study:
         METHODS[study.method.name].check(whole)
     except ValueError as error:
         raise StudyError(f"{source}: [method] {error}") from None
+    _check_candidates(whole, source)
     return whole
+
+
+def _check_candidates(study: Study, source: str) -> None:
+    """Raise StudyError if the study cannot be done with one of the options that it tries."""
+    if study.tuning is None:
+        return
+    kind = METHODS[study.method.name].Options
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in study.tuning.grid:
+        if name not in known:
+            raise StudyError(f"{source}: [tuning] grid: {study.method.name} has no option {name!r}. {nearest(name, known)}")
+    for candidate in study.tuning.candidates:
+        where = f"{source} with {words(candidate)}"
+        try:
+            tuned(study, candidate)
+        except ValidationError as error:
+            raise StudyError(explain(error, kind, where, ("method", "options"))) from None
+        except ValueError as error:
+            raise StudyError(f"{where}: [method] {error}") from None
 
 
 def _check(kind: type[Any], raw: Any, source: str, where: tuple[str, ...]) -> Any:

@@ -15,14 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from shared import console
-from simulations import cli_privacy, options
+from simulations import cli_privacy, cli_running, cli_tuning, options
 
 if TYPE_CHECKING:
-    from server.outcome import Outcome
-    from shared.metrics import Judgement
-    from shared.study import Study
-    from simulations.hospitals import Hospitals
-    from simulations.local import Engine
+    pass
 
 app = console.application(
     "Try a federated study on one machine, with the code that real hospitals run.\n\n"
@@ -31,12 +27,8 @@ app = console.application(
 )
 study_app = typer.Typer(help="Write study files.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
+app.add_typer(cli_tuning.app)
 app.add_typer(cli_privacy.app)
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder with a data set's files; else $CONSILIUM_DATA/NAME, then the cache."),
-]
 
 
 @app.callback()
@@ -68,7 +60,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any key of the study; repeatable."),
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: options.DataDir = None,
     data: Annotated[
         Path | None, typer.Option(help="Your own data in one file or image folder, dealt out by --partition.")
     ] = None,
@@ -102,20 +94,20 @@ def run(
         "study.seed": seed,
     }
     settings = [(key, str(value)) for key, value in given.items() if value is not None]
-    outcome, folder = _run(
+    outcome, folder = cli_running.run(
         study,
         settings + options.pairs("--set", changes),
         data_dir,
         data,
         options.pairs("--site", site),
-        output,
-        resume,
-        engine,
+        output=output,
+        resume=resume,
+        engine=engine,
     )
     if as_json:
         print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
     else:
-        _summarise(outcome, folder)
+        cli_running.summarise(outcome, folder)
 
 
 @app.command()
@@ -135,7 +127,7 @@ def demo(
     for name in names:
         print(f"\n{name}: five simulated hospitals")
         try:
-            _summarise(*_run(name, [], None, None, [], output / name, resume=False))
+            cli_running.summarise(*cli_running.run(name, [], None, None, [], output=output / name, resume=False))
         except DependencyMissing as error:
             print(f"skipped: {error}")
 
@@ -211,77 +203,6 @@ def study_new(
         raise OutputError(f"{target}: cannot be written: {error.strerror}. Choose another --output.") from None
     then = shlex.join(["consilium-simulate", "run", str(target), "--data", str(source)])
     print(f"{target}: drafted. Read every line marked 'guess', then: {then}")
-
-
-def _run(
-    study_name: str,
-    settings: list[tuple[str, str]],
-    data_dir: Path | None,
-    data: Path | None,
-    site_paths: list[tuple[str, str]],
-    output: Path | None,
-    resume: bool,
-    engine: Literal["local", "ray"] = "local",
-) -> tuple[Outcome, Path]:
-    from server import output as folders
-    from server.display import LiveLine
-    from simulations.hospitals import check_dealing, hospitals_of
-    from simulations.run import run as run_simulation
-
-    runs_on = _engine(engine)
-    study: Study = options.study_of(study_name, settings)
-    check_dealing(study, [key for key, _ in settings], site_paths)
-    hospitals: Hospitals = hospitals_of(study, data_dir, data, site_paths)
-    folder = folders.choose(study, output, resume)
-    try:
-        with LiveLine(study.method.rounds) as display:
-            return run_simulation(study, hospitals, folder, resume, display, runs_on), folder
-    except KeyboardInterrupt:
-        again = shlex.join(["consilium-simulate", "run", study_name, "--output", str(folder), "--resume"])
-        where = f"interrupted: what is finished is in {folder / 'checkpoint'}"
-        print(f"{where}; go on with {again} and the options of before", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
-def _engine(name: Literal["local", "ray"]) -> Engine:
-    """Return what the study runs on; what it needs is looked for before any data are read."""
-    if name == "local":
-        from simulations.local import in_turn
-
-        return in_turn
-    from simulations import ray
-
-    ray.require()
-    return ray.on_ray
-
-
-def _summarise(outcome: Outcome, folder: Path) -> None:
-    """Print the table that answers the question, and where the report is."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from shared.wording import value_text
-
-    def cells(judgement: Judgement) -> list[str]:
-        (name, first), *others = judgement.metrics.items()
-        interval = " to ".join(value_text(name, bound) for bound in (first.low, first.high))
-        return [f"{value_text(name, first.value)} ({interval})", *(value_text(each, it.value) for each, it in others)]
-
-    main, *others = (name.replace("_", " ") for name in outcome.federated.metrics)
-    table = Table(
-        "", f"{main} (95 %)", *others, title=f"On all {outcome.together.n} held-out rows", title_justify="left"
-    )
-    table.add_row("together", *cells(outcome.together), style="bold")
-    if outcome.privacy:
-        table.add_row("as released, noised", *cells(outcome.federated))
-    if outcome.pooled:
-        table.add_row("pooled", *cells(outcome.pooled))
-    for name, judgement in outcome.local.items():
-        table.add_row(f"{name} alone", *cells(judgement))
-    Console().print(table)
-    # Plain, because a console would read [brackets] in a path as markup, and break a long one.
-    for what, name in (("report", "report.html"), ("metrics", "metrics.json"), ("model", "model")):
-        print(f"{what:<8} {folder / name}")
 
 
 def main() -> None:

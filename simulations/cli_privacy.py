@@ -16,34 +16,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study (see `list`).")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any key of the study; repeatable."),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder with a data set's files; else $CONSILIUM_DATA/NAME, then the cache."),
-]
-Data = Annotated[
-    Path | None, typer.Option(help="Your own data in one file or image folder, dealt out by the study's partition.")
-]
-Site = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data, one hospital each; repeatable.")
-]
-
 
 @app.command()
 def sweep(  # noqa: PLR0917 - one parameter for each option
-    study: StudyArgument,
+    study: options.StudyArgument,
     epsilon: Annotated[str, typer.Option(metavar="E,E,...", help="Budgets to try.")] = "0.5,1,2,4,8",
     seeds: Annotated[int, typer.Option(help="Runs at each epsilon, each with another split.", min=1, max=1000)] = 5,
-    changes: Changes = None,
-    data_dir: DataDir = None,
-    data: Data = None,
-    site: Site = None,
+    changes: options.Changes = None,
+    data_dir: options.DataDir = None,
+    data: options.Data = None,
+    site: options.Site = None,
     output: Annotated[Path | None, typer.Option(help="Output folder; else runs/NAME-sweep, numbered.")] = None,
 ) -> None:
     """Draw how good a private study's model is at each epsilon, and without noise.
@@ -66,13 +48,12 @@ def sweep(  # noqa: PLR0917 - one parameter for each option
     found = sweeping.sweep(chosen, lambda one: _hospitals(one, data_dir, data, paths), epsilons, seeds, _say)
     sweep_page.write(found, folder)
     _table(sweep_page.rows(found), f"{chosen.name}: mean and standard deviation over {found.seeds} runs")
-    for what, name in (("page", sweep_page.PAGE), ("numbers", sweep_page.JSON)):
-        print(f"{what:<8} {folder / name}")
+    _places(folder, sweep_page.PAGE, sweep_page.JSON)
 
 
 @app.command()
 def audit(  # noqa: PLR0917 - one parameter for each option
-    study: StudyArgument,
+    study: options.StudyArgument,
     runs: Annotated[
         int | None,
         typer.Option(
@@ -84,10 +65,10 @@ def audit(  # noqa: PLR0917 - one parameter for each option
         int | None,
         typer.Option(help="Shadow models of LiRA; 0 for none. Else 24, or 4 for a network.", min=0, max=10_000),
     ] = None,
-    changes: Changes = None,
-    data_dir: DataDir = None,
-    data: Data = None,
-    site: Site = None,
+    changes: options.Changes = None,
+    data_dir: options.DataDir = None,
+    data: options.Data = None,
+    site: options.Site = None,
     output: Annotated[Path | None, typer.Option(help="Output folder; else runs/NAME-audit, numbered.")] = None,
 ) -> None:
     """Attack a study on its own data, model and settings: who trained the model, who was in the data?
@@ -106,14 +87,14 @@ def audit(  # noqa: PLR0917 - one parameter for each option
     from simulations.local import gather
 
     chosen, paths = _chosen(study, changes, site)
+    auditing.check(chosen)
     consortium = gather(chosen, _hospitals(chosen, data_dir, data, paths).raw)
     folder = options.new_folder(f"{chosen.name}-audit", output)
     effort = auditing.Effort(canaries, runs, shadows)
     found = auditing.audit(chosen, consortium.data, effort, _say)
     audit_page.write(found, folder)
     _table(audit_page.rows(found), chosen.name)
-    for what, name in (("page", audit_page.PAGE), ("numbers", audit_page.JSON)):
-        print(f"{what:<8} {folder / name}")
+    _places(folder, audit_page.PAGE, audit_page.JSON)
     if found.contradictions:
         for sentence in found.contradictions:
             print(f"error: {sentence}", file=sys.stderr)
@@ -139,6 +120,10 @@ def _hospitals(study: Study, data_dir: Path | None, data: Path | None, paths: li
 
 def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
+
+
+def _places(folder: Path, page: str, numbers: str) -> None:
+    print(f"{'page':<8} {folder / page}\n{'numbers':<8} {folder / numbers}")
 
 
 def _table(lines: list[list[str]], title: str) -> None:

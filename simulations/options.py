@@ -1,13 +1,33 @@
-"""What several commands of ``consilium-simulate`` make of their options."""
+"""Options that several commands of ``consilium-simulate`` share, and what is made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from shared.study import Study
+
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study (see `list`).")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any key of the study; repeatable."),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder with a data set's files; else $CONSILIUM_DATA/NAME, then the cache."),
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Your own data in one file or image folder, dealt out by the study's partition.")
+]
+Site = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data, one hospital each; repeatable.")
+]
 
 
 def shipped() -> dict[str, Path]:

@@ -22,7 +22,7 @@ from server.training import Observers, Progress
 from shared.errors import NotWritten, OutputError
 from shared.judgement import judge
 from shared.methods.combinators import InTurn
-from shared.plan import EVERYONE, PREPARE, TRAIN
+from shared.plan import EVERYONE, PREPARE, TRAIN, TUNE, chosen
 from shared.study import Study
 from simulations import comparison
 from simulations.hospitals import Hospitals
@@ -72,7 +72,9 @@ def run(
         started -= sum(record.seconds for record in resumed.history) if resumed else 0.0
         plan, progress = _train(consortium, folder, identity, resumed, display, engine)
         judged_on = progress.history[-1].contributors
-        compared = comparison.compare(consortium, judged_on, time.perf_counter, lambda what: _tell(display, what))
+        # The others are trained with the options that were chosen together: what is compared is the training.
+        alike = Consortium(chosen(study, plan.result(progress.state)), consortium.data)
+        compared = comparison.compare(alike, judged_on, time.perf_counter, lambda what: _tell(display, what))
         display.say("writing the report")
         outcome = _outcome(consortium, plan, progress, compared, hospitals.attributions, started)
         output.write(outcome, folder)
@@ -149,6 +151,7 @@ def _outcome(
         cautions=_cautions(compared, progress),
         attributions=tuple(attributions),
         description=method.description(),
+        choice=results.get(TUNE),
         interpretation=judged.with_importance(method.interpretation(results[TRAIN])),
         seconds_total=time.perf_counter() - started,
         peak_memory_bytes=output.peak_memory_bytes(),

@@ -14,8 +14,10 @@ from client.data.split import SiteData
 from client.description import Leaving, check_threshold, what_leaves
 from client.policy import Policy
 from shared.errors import StudyError
-from shared.examples import Part
-from shared.methods.base import PlainMean, Total
+from shared.examples import Arrays, Part
+from shared.methods import METHODS
+from shared.methods.base import Ask, PlainMean, Total
+from shared.methods.logistic_regression import LogisticRegressionAveraging
 from shared.plan import multipliers_of, plan_of, releases_of
 from shared.study import Study
 from simulations.local import Consortium
@@ -68,6 +70,18 @@ def test_training_patients_and_held_out_patients_are_told_apart() -> None:
     ]
 
 
+def test_every_candidate_on_every_fold_is_one_more_training() -> None:
+    study = table_study(method__rounds=7, tuning__grid={"C": [0.1, 1.0]}, tuning__folds=3)
+    leaving = of(study)
+    tune = leaving.sums[1]
+
+    assert [1, 8, 7, 1] == [each.times for each in leaving.sums]
+    # Two classes in 4,000 bins, four calls, four losses and a weight are more than a training sends.
+    assert 2 * 3 * (8000 + 4 + 4 + 1) + 1 == tune.numbers
+    assert 2 * 3 * of(table_study()).parameters == leaving.parameters
+    assert "for each of 2 candidates (C)" in tune.contents[0]
+
+
 def grouped(**changes: Any) -> Study:
     columns = {
         "x0": {"type": "number", "range": [-10.0, 20.0]},
@@ -92,6 +106,19 @@ def test_a_run_in_which_every_column_lacks_values_ends_with_the_model_that_was_d
 
     weights = plan.result(progress.state)["train"]
     assert sum(array.size for array in weights.values()) == what_leaves(study, data["a"], 3).parameters
+
+
+class Nodes(LogisticRegressionAveraging):
+    """Sums over subsets that the data choose: a node of a tree, as it were."""
+
+    def asks(self, state: Arrays) -> Ask:
+        return replace(super().asks(state), data_dependent_subsets=True)
+
+
+def test_sums_over_subsets_that_the_data_choose_are_known_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not of(table_study()).subsets
+    monkeypatch.setitem(METHODS, "logistic-regression", Nodes)  # type: ignore[arg-type]
+    assert of(table_study()).subsets
 
 
 @pytest.mark.slow
@@ -268,6 +295,20 @@ def test_the_guarantee_says_epsilon_delta_unit_shares_and_how_many_may_collude()
     assert "adds at least 1/3 of its variance" in said
     assert "at most 2 of 7 give theirs away" in said
     assert "No noise is added" not in said
+
+
+def test_a_study_for_whole_hospitals_says_so_and_what_its_sums_hold() -> None:
+    study = noised(
+        method={"name": "logistic-regression", "rounds": 3},
+        privacy={"epsilon": 5.0, "delta": 1e-4, "unit": "site", "patients_per_site": 40},
+    )
+    said = told(study)
+
+    assert "one patient at one hospital" not in said and "The unit is a hospital" in said
+    assert "Your ledger is in patients' units" in said
+    assert "all together cut to length 1" in said
+    assert "the most that this hospital changes it" in said and "the most that one patient changes it" not in said
+    assert {"update/coef", "update/intercept"} == entries_of(study)[1]
 
 
 def test_so_many_colluding_hospitals_that_no_honest_noise_is_left_are_refused() -> None:

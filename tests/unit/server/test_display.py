@@ -13,7 +13,7 @@ def record(stage: str, number: int, dropped: dict[str, str] | None = None) -> Ro
 
 
 def test_ten_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with LiveLine(rounds=100) as line:
+    with LiveLine(rounds=100, exchanges=102) as line:
         line.round(record("prepare", 1))
         for number in range(1, 101):
             line.round(record("train", number))
@@ -26,6 +26,6 @@ def test_ten_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
 
 
 def test_a_dropped_site_is_always_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with LiveLine(rounds=100) as line:
+    with LiveLine(rounds=100, exchanges=102) as line:
         line.round(record("train", 3, {"b": "late"}))
     assert "dropped b" in capsys.readouterr().err

@@ -27,7 +27,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="u
 def keys_of(value: Any, path: str = "") -> Iterator[str]:
     """Yield every dotted key below ``value``, leaving out names that the study or a hospital chose."""
     chosen = {"sites", "local", "local_at_home", "per_site", "subgroups", "dropped", "noted", "out_of_contract"}
-    chosen |= {"privacy.noise_multipliers", "privacy.epsilon_by_stage"}
+    chosen |= {"privacy.noise_multipliers", "privacy.epsilon_by_stage", "privacy.pld_epsilon_by_stage"}
     if path in {"left_out", "dropped", "noted", "out_of_contract", "versions", "intervals", "history.dropped"}:
         return
     if isinstance(value, list):
@@ -53,7 +53,7 @@ def test_the_keys_are_those_that_readers_rely_on() -> None:
         "study digest method secure_aggregation sites rounds_completed federated pooled local per_site history"
         " bytes_up bytes_down seconds_total seconds_rounds peak_memory_bytes versions"
         " local_at_home subgroups intervals dropped noted out_of_contract deployed left_out privacy federated_exact"
-            " interpretation"
+        " interpretation tuning"
     )
     assert set(promised.split()) == metrics_of(outcome_of()).keys()
     classes = {"auroc", "average_precision", "accuracy", "brier", "log_loss", "n"}
@@ -141,6 +141,7 @@ def test_a_private_run_says_what_it_promises_and_what_each_stage_cost() -> None:
         "epsilon_held_out": 4.98,
         "noise_multipliers": {"prepare": 4.0, "train": 2.5, "evaluate": 0.85},
         "epsilon_by_stage": {"prepare": 0.9, "train": 4.75, "evaluate": 4.98},
+        "pld_epsilon_by_stage": {"prepare": None, "train": 4.5, "evaluate": None},
     } == found
 
 

@@ -17,6 +17,7 @@ from shared.errors import DataError, OutputError
 from shared.examples import Arrays, Examples
 from shared.preparation import FeatureColumn, Preparation
 from shared.study import Study, load_study, parse_study
+from shared.tuning import Tuning
 
 FILES = {"weights.npz", "preparation.json", "schema.json", "model_card.md", "manifest.json"}
 AGE = {"type": "number", "range": [0.0, 120.0], "missing": [-1]}
@@ -60,6 +61,14 @@ def released(folder: Path, study: Study | None = None, weights: Arrays = WEIGHTS
     study = study or study_of()
     write_bundle(folder, study, preparation_of(study), weights, "# Card\n")
     return load_bundle(folder)
+
+
+def test_a_tuned_model_predicts_with_the_options_that_were_chosen(tmp_path: Path) -> None:
+    study = dataclasses.replace(study_of(), tuning=Tuning(grid={"C": (0.5, 2.0)}))
+    write_bundle(tmp_path / "model", study, preparation_of(study), WEIGHTS, "# Card\n", candidate=1)
+    bundle = load_bundle(tmp_path / "model")
+    assert (2.0, 1.0) == (bundle.trained.method.options.C, bundle.study.method.options.C)
+    assert study.digest == bundle.digest
 
 
 def test_a_bundle_has_its_files_and_nothing_else(tmp_path: Path) -> None:

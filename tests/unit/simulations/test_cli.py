@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shared.errors import DataError, OutputError, StudyError
-from simulations import cli
+from simulations import cli, cli_running
 from tests.unit.server.outcomes import outcome_of
 
 RUNNER = CliRunner()
@@ -26,7 +26,7 @@ def table(path: Path, rows: int = 20) -> Path:
 
 def test_a_path_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("runs/[bold]mine[/]" + "x" * 100)
-    cli._summarise(outcome_of(), folder)
+    cli_running.summarise(outcome_of(), folder)
     assert f"report   {folder}/report.html\n" in capsys.readouterr().out
 
 

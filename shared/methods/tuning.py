@@ -1,0 +1,185 @@
+"""Options chosen by cross-validation: every candidate on every fold, side by side, in the exchanges of one training.
+
+The training patients of each hospital fall into folds by a keyed hash (``shared/patients.py``), so that rows of one
+patient are in one fold. A candidate is trained on all folds but one and judged on that one (Stone 1974, J. R. Stat. Soc.
+B 36(2)); its value is the mean over the folds. The preparation is that of all training patients: it is no option that
+is chosen. The held-out patients have no part in the choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shared.errors import NoEstimate
+from shared.examples import Arrays, Examples, Part
+from shared.methods.base import Ask, Contribution, Measurements, Method, ModelMethod, Total
+from shared.methods.combinators import InTurn, SideBySide, Stage
+from shared.methods.evaluation import EvaluationMethod
+from shared.patients import words_of
+from shared.preparation import Preparation
+from shared.randomness import Randomness
+
+BINS = 4000
+"""Of the score histograms: log-odds near zero that are less than 0.004 apart are ties. All candidates send one each."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one candidate reached.
+
+    values: of the metric, one for each fold; NaN where it was not defined.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the folds where it was defined; NaN without any."""
+        known = self._known
+        return sum(known) / len(known) if known else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation between folds, of the sample; NaN with fewer than two."""
+        known, mean = self._known, self.mean
+        if len(known) < 2:
+            return math.nan
+        return math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1))
+
+    @property
+    def _known(self) -> list[float]:
+        return [value for value in self.values if not math.isnan(value)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidate is trained.
+
+    metric: by which it was chosen, a key of ``shared.wording.METRIC_WORDS``.
+    chosen: index of the candidate.
+    candidates: in the order of the grid.
+    """
+
+    metric: str
+    chosen: int
+    candidates: tuple[Candidate, ...]
+
+
+class OnFolds:
+    """A method over some folds of the training patients.
+
+    inside: whether over the fold itself, else over all others.
+    name: what errors call it.
+    """
+
+    def __init__(self, method: Method[Any], fold: int, folds: int, inside: bool, name: str) -> None:
+        self.method = method
+        self.fold, self.folds, self.inside = fold, folds, inside
+        self.name = name
+
+    def start(self) -> Arrays:
+        """Return the method's start."""
+        return self.method.start()
+
+    def asks(self, state: Arrays) -> Ask:
+        """Return what the method asks, of training patients."""
+        return dataclasses.replace(self.method.asks(state), part=Part.TRAINING)
+
+    def contribute(
+        self, state: Arrays, examples: Examples, memory: Arrays, randomness: Randomness
+    ) -> tuple[Contribution, Arrays]:
+        """Return the contribution of the rows in these folds."""
+        # Kept with the table, as its prepared rows are: one table for each fold and side.
+        part = examples.derived(
+            f"fold {self.fold} {self.inside}", (self.folds, randomness.seed), lambda: self._rows(examples, randomness)
+        )
+        return self.method.contribute(state, part, memory, randomness)
+
+    def _rows(self, examples: Examples, randomness: Randomness) -> Examples:
+        folds = words_of(examples.patients, randomness.seed, "fold") % np.uint64(self.folds)
+        return examples.take((folds == self.fold) == self.inside)
+
+    def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
+        """Return the method advanced; what it measures is not told."""
+        try:
+            moved, _ = self.method.advance(state, total)
+        except NoEstimate as error:
+            raise NoEstimate(f"[tuning] {self.name}, without fold {self.fold + 1}: {error}") from None
+        return moved, {}
+
+    def finished(self, state: Arrays) -> bool:
+        """Whether the method is finished."""
+        return self.method.finished(state)
+
+    def result(self, state: Arrays) -> Any:
+        """Return the method's result."""
+        return self.method.result(state)
+
+    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
+        """Nothing stays at the hospital."""
+        return
+
+
+class CrossValidation(SideBySide):
+    """Every candidate on every fold; the result is a ``Choice``.
+
+    candidates: by name.
+    threshold: for "yes" in a binary study.
+    """
+
+    def __init__(
+        self, candidates: Mapping[str, ModelMethod], preparation: Preparation, folds: int, threshold: float
+    ) -> None:
+        self.folds = folds
+        super().__init__(
+            {
+                f"{name}, fold {fold + 1}": _one(method, preparation, (fold, folds), threshold, name)
+                for name, method in candidates.items()
+                for fold in range(folds)
+            }
+        )
+
+    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
+        """Nothing stays at the hospital."""
+        return
+
+    def result(self, state: Arrays) -> Any:
+        """Return which candidate has the best mean; the first of equal ones."""
+        from shared.judgement import point
+        from shared.wording import METRIC_WORDS
+
+        found = [point(each["judge"]) for each in super().result(state).values()]
+        metric = found[0][0]
+        values = [value for _, value in found]
+        candidates = tuple(
+            Candidate(tuple(values[start : start + self.folds])) for start in range(0, len(values), self.folds)
+        )
+        return Choice(metric, _best([METRIC_WORDS[metric].better * each.mean for each in candidates]), candidates)
+
+
+def _one(method: ModelMethod, preparation: Preparation, fold: tuple[int, int], threshold: float, name: str) -> InTurn:
+    """Return one candidate's training without one fold, and its judgement on it."""
+    return InTurn(
+        [
+            Stage("train", lambda _: OnFolds(method, *fold, False, name)),
+            Stage(
+                "judge",
+                lambda results: OnFolds(
+                    EvaluationMethod(method, results["train"], preparation, BINS, threshold), *fold, True, name
+                ),
+            ),
+        ]
+    )
+
+
+def _best(means: Sequence[float]) -> int:
+    defined = [index for index, mean in enumerate(means) if not math.isnan(mean)]
+    if not defined:
+        raise NoEstimate("[tuning] no candidate could be judged: too few training patients in each fold")
+    return max(defined, key=lambda index: means[index])
