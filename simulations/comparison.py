@@ -15,6 +15,7 @@ from typing import Any
 
 from client.data.split import SiteData
 from server.training import Observers, Progress
+from shared.aggregation import FedAvg
 from shared.errors import RunAbandoned
 from shared.examples import Examples, Part, concatenate
 from shared.judgement import judge
@@ -24,7 +25,7 @@ from shared.methods.combinators import InTurn
 from shared.methods.measures import Sums
 from shared.metrics import Judgement
 from shared.plan import EVALUATE, EVERYONE
-from shared.study import FedAvg, Study
+from shared.study import Study
 from simulations.local import Consortium
 
 POOLED = "pooled"

@@ -22,6 +22,8 @@ PARTS = [
     schema.DataContract,
     schema.Column,
     schema.Images,
+    schema.Text,
+    schema.Steps,
     *study.STRATEGIES.values(),
     *(method.Options for method in METHODS.values()),
     *MODELS.values(),
