@@ -1,4 +1,4 @@
-"""The ``[aggregation]`` part of a study file: masks, how many hospitals a sum needs, and how the server moves weights."""
+"""The ``[aggregation]`` part of a study file: masks, smallest sums, and how the server moves weights."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import schema, study
+from shared import aggregation, schema, study
 from shared.methods import METHODS
 from shared.models import MODELS
 
@@ -15,8 +15,9 @@ PAGE = (Path(__file__).parents[3] / "docs" / "study-file.md").read_text(encoding
 PARTS = [
     study.About,
     study.MethodChoice,
-    study.Aggregation,
+    aggregation.Aggregation,
     study.Privacy,
+    study.Tuning,
     study.Evaluation,
     study.Simulation,
     schema.DataContract,
@@ -24,7 +25,7 @@ PARTS = [
     schema.Images,
     schema.Text,
     schema.Steps,
-    *study.STRATEGIES.values(),
+    *aggregation.STRATEGIES.values(),
     *(method.Options for method in METHODS.values()),
     *MODELS.values(),
 ]
@@ -38,5 +39,5 @@ def test_every_key_is_in_the_page(part: type) -> None:
 
 def test_every_method_and_strategy_is_in_the_page() -> None:
     assert [
-        name for name in [*METHODS, *study.STRATEGIES] if f"`{name}`" not in PAGE and f'`"{name}"`' not in PAGE
+        name for name in [*METHODS, *aggregation.STRATEGIES] if f"`{name}`" not in PAGE and f'`"{name}"`' not in PAGE
     ] == []
