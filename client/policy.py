@@ -24,6 +24,7 @@ from shared.errors import Refusal, nearest
 from shared.examples import Examples, Part
 from shared.methods import METHODS
 from shared.methods.base import Ask, Contribution
+from shared.methods.tuning import folds_of
 from shared.schema import CLOSED, DataContract
 from shared.study import Study
 
@@ -113,14 +114,17 @@ class Broken:
     sentence: str
 
 
-def violations(policy: Policy, study: Study, data: SiteData, members: int, parameters: int) -> tuple[str, ...]:
+def violations(
+    policy: Policy, study: Study, data: SiteData, members: int, parameters: int, subsets: bool
+) -> tuple[str, ...]:
     """Return one sentence for each rule that a study, with this hospital's data, breaks; all of them at once.
 
     data: the hospital's own, checked and split.
     members: number of hospitals in the roster, this one included.
-    parameters: most numbers that training may move: ``client.description.parameters``.
+    parameters: most numbers that training may move; subsets: whether a sum would be over subsets that the data choose
+        (``client.description.Leaving``).
     """
-    broken = [*_of_study(policy, study, members), *_of_cohort(policy, study, data)]
+    broken = [*_of_study(policy, study, members), *_of_subsets(policy, subsets), *_of_cohort(policy, study, data)]
     return tuple(each.sentence for each in [*broken, *_of_model(policy, data, parameters)])
 
 
@@ -145,8 +149,7 @@ def check_sum(policy: Policy, study: Study, data: SiteData, ask: Ask, members: i
         ``too-many-parameters``, or as ``check_cohort``.
     """
     _refuse(_of_study(policy, study, members))
-    if ask.data_dependent_subsets and not policy.data_dependent_subsets:
-        raise Refusal("data-dependent-subsets", _HINTS["data-dependent-subsets"])
+    _refuse(_of_subsets(policy, ask.data_dependent_subsets))
     _refuse(_of_cohort(policy, study, data))
     _refuse(_of_model(policy, data, parameters))
 
@@ -199,6 +202,15 @@ def _of_study(policy: Policy, study: Study, members: int) -> Iterator[Broken]:
         )
 
 
+def _of_subsets(policy: Policy, subsets: bool) -> Iterator[Broken]:
+    if subsets and not policy.data_dependent_subsets:
+        yield Broken(
+            "data-dependent-subsets",
+            "data_dependent_subsets: expected no sums over subsets that the data choose. Received: a study with such"
+            " sums.",
+        )
+
+
 def _of_cohort(policy: Policy, study: Study, data: SiteData) -> Iterator[Broken]:
     training, held_out = (_people(study.data, data.parts[part]) for part in (Part.TRAINING, Part.HELD_OUT))
     # No patient is in both parts (client/data/split.py).
@@ -225,6 +237,24 @@ def _of_cohort(policy: Policy, study: Study, data: SiteData) -> Iterator[Broken]
             f"min_part_patients: expected nobody held out, or at least {policy.min_part_patients} patients. Received:"
             f" {held_out.patients}.",
         )
+    if study.tuning:
+        smallest = _smallest_fold(data.parts[Part.TRAINING], study.study.seed, study.tuning.folds)
+        if smallest < policy.min_part_patients:
+            yield Broken(
+                few,
+                f"min_part_patients: expected at least {policy.min_part_patients} patients, or nobody, in each of the"
+                f" {study.tuning.folds} folds on which the study's candidates are judged. Received: {smallest} in one.",
+            )
+
+
+def _smallest_fold(training: Examples, seed: int, folds: int) -> int:
+    """Return the fewest patients of a fold that has any; counted once."""
+
+    def count() -> int:
+        counts = np.bincount(folds_of(np.unique(training.patients), seed, folds))
+        return int(counts[counts > 0].min())
+
+    return training.derived("smallest fold", (seed, folds), count)
 
 
 def _of_model(policy: Policy, data: SiteData, parameters: int) -> Iterator[Broken]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples, Part
@@ -71,6 +72,11 @@ class Choice:
     candidates: tuple[Candidate, ...]
 
 
+def folds_of(patients: NDArray[np.str_], seed: int, folds: int) -> NDArray[np.int64]:
+    """Return the fold of each row, from 0, shape (n,). seed: of the study."""
+    return (words_of(patients, seed, "fold") % np.uint64(folds)).astype(np.int64)
+
+
 class OnFolds:
     """A method over some folds of the training patients.
 
@@ -102,7 +108,7 @@ class OnFolds:
         return self.method.contribute(state, part, memory, randomness)
 
     def _rows(self, examples: Examples, randomness: Randomness) -> Examples:
-        folds = words_of(examples.patients, randomness.seed, "fold") % np.uint64(self.folds)
+        folds = folds_of(examples.patients, randomness.seed, self.folds)
         return examples.take((folds == self.fold) == self.inside)
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:

@@ -22,6 +22,7 @@ from client.policy import (
 from shared.errors import Refusal
 from shared.examples import Examples, Part, concatenate
 from shared.methods.base import Ask, Contribution
+from shared.methods.tuning import folds_of
 from shared.reasons import CODE_MEANINGS
 from shared.study import Study
 from tests.builders import examples_of, site_of, table_study
@@ -39,11 +40,22 @@ def test_a_simulated_hospital_has_the_studys_wishes_as_its_own() -> None:
 
 
 def test_a_simulated_hospital_has_as_few_patients_as_it_likes() -> None:
-    assert () == violations(simulated(secure_study()), secure_study(), small_site([0]), 3, 10**9)
+    assert () == violations(simulated(secure_study()), secure_study(), small_site([0]), 3, 10**9, True)
 
 
 def test_a_simulated_hospital_allows_shrinking_where_the_simulation_says_so() -> None:
     assert simulated(secure_study(simulation__contributors_may_shrink=True)).shrinking
+
+
+def test_a_fold_on_which_candidates_are_judged_has_enough_patients() -> None:
+    study = secure_study(tuning__grid={"C": [1.0]}, tuning__folds=2)
+    data = small_site([0, 1] * 8)
+    training = data.parts[Part.TRAINING]
+    folds = np.bincount(folds_of(np.unique(training.patients), study.study.seed, 2))
+    assert min(folds) > 2
+    check_cohort(replace(LENIENT, min_part_patients=int(min(folds))), study, data)
+    with pytest.raises(Refusal, match="too-few-patients"):
+        check_cohort(replace(LENIENT, min_part_patients=int(min(folds)) + 1), study, data)
 
 
 def test_a_policy_of_a_simulation_is_not_part_of_what_hospitals_approve() -> None:
@@ -70,9 +82,11 @@ def small_site(labels: list[int]) -> SiteData:
 LENIENT = Policy(min_sites=1, min_patients=1, min_class_patients=0, min_part_patients=1)
 
 
-def broken(policy: Policy, study: Study | None = None, members: int = 3, parameters: int = 1) -> list[str]:
+def broken(
+    policy: Policy, study: Study | None = None, members: int = 3, parameters: int = 1, subsets: bool = False
+) -> list[str]:
     """The rules that a study breaks with two patients of class 0 and one of class 1."""
-    found = violations(policy, study or secure_study(), small_site([0, 0, 1]), members, parameters)
+    found = violations(policy, study or secure_study(), small_site([0, 0, 1]), members, parameters, subsets)
     return [sentence.partition(":")[0] for sentence in found]
 
 
@@ -105,6 +119,11 @@ def test_a_model_of_more_parameters_for_each_patient_than_allowed_is_refused() -
     assert ["max_parameters_per_patient"] == broken(replace(LENIENT, max_parameters_per_patient=4.0), parameters=13)
 
 
+def test_sums_over_subsets_that_the_data_choose_are_refused_unless_the_hospital_allows_them() -> None:
+    assert ["data_dependent_subsets"] == broken(LENIENT, subsets=True)
+    assert [] == broken(replace(LENIENT, data_dependent_subsets=True), subsets=True)
+
+
 def test_a_study_without_masks_is_refused_unless_the_hospital_allows_it() -> None:
     bare = table_study()
 
@@ -113,7 +132,7 @@ def test_a_study_without_masks_is_refused_unless_the_hospital_allows_it() -> Non
 
 
 def test_all_broken_rules_are_said_at_once_in_plain_sentences() -> None:
-    found = violations(Policy(min_part_patients=3), secure_study(), small_site([0, 0, 1]), 2, 1)
+    found = violations(Policy(min_part_patients=3), secure_study(), small_site([0, 0, 1]), 2, 1, False)
 
     assert (
         "min_sites: expected at least 3 hospitals. Received: 2 in the roster.",
@@ -131,8 +150,8 @@ def test_rows_of_one_patient_are_one_patient_and_held_out_patients_count() -> No
     assert {"0": 2, "1": 1} == class_patients(
         secure_study().data, concatenate([site.parts[Part.TRAINING], site.parts[Part.HELD_OUT]])
     )
-    assert () == violations(replace(LENIENT, min_patients=3), secure_study(), site, 3, 1)
-    assert 1 == len(violations(replace(LENIENT, min_patients=4), secure_study(), site, 3, 1))
+    assert () == violations(replace(LENIENT, min_patients=3), secure_study(), site, 3, 1, False)
+    assert 1 == len(violations(replace(LENIENT, min_patients=4), secure_study(), site, 3, 1, False))
 
 
 def test_a_method_that_does_not_exist_is_no_policy() -> None:

@@ -14,8 +14,7 @@ from shared.errors import NoEstimate, StudyError
 from shared.examples import Part
 from shared.methods.base import PlainMean, Total
 from shared.methods.logistic_regression import LogisticRegressionAveraging
-from shared.methods.tuning import Candidate, _best
-from shared.patients import words_of
+from shared.methods.tuning import Candidate, _best, folds_of
 from shared.plan import PREPARE, TRAIN, TUNE, chosen, exchanges, plan_of
 from shared.study import Study
 from shared.tuning import tuned
@@ -59,7 +58,7 @@ def test_each_candidate_reaches_what_its_steps_over_the_rows_reach(run: Any) -> 
             fitted, rows, scores, labels = [], [], [], []
             for each in data.values():
                 examples = each.parts[Part.TRAINING]
-                inside = words_of(examples.patients, study.study.seed, "fold") % np.uint64(FOLDS) == fold
+                inside = folds_of(examples.patients, study.study.seed, FOLDS) == fold
                 prepared = results[PREPARE].transform(examples.take(~inside))
                 fitted.append(method._fit(method.result(method.start()), prepared))
                 rows.append(len(prepared))
@@ -85,9 +84,11 @@ def test_the_best_mean_is_trained_and_the_held_out_patients_have_no_part_in_it(r
 
 def test_every_patient_is_in_one_fold_with_all_rows() -> None:
     patients = np.array(["a", "b", "a", "c", "b"])
-    folds = words_of(patients, 1, "fold") % np.uint64(5)
+    folds = folds_of(patients, 1, 5)
     assert (folds[0], folds[1]) == (folds[2], folds[4])
-    assert (words_of(patients, 2, "fold") != words_of(patients, 1, "fold")).all()
+    many = np.array([str(patient) for patient in range(1000)])
+    assert 0.16 < np.mean(folds_of(many, 1, 5) == folds_of(many, 2, 5)) < 0.24
+    assert 160 < np.bincount(folds_of(many, 1, 5)).min()
 
 
 def test_mean_and_deviation_leave_out_folds_without_a_value() -> None:
