@@ -201,6 +201,8 @@ def plan_cost(
 def spendings_of(study: Study, split: str) -> tuple[Spending, ...]:
     """Return what one run of a study will be charged; nothing for a study without ``[privacy]``.
 
+    It is one patient's cost, whatever the study's unit of privacy is.
+
     split: of its patients, see ``Spending``.
 
     Raises: StudyError if no noise keeps the study within its ``[privacy]``.

@@ -1,7 +1,7 @@
 """What the sums of a study with ``[privacy]`` hold, and how they are protected, in the hospital's words.
 
-Written for the methods whose names end in ``_private`` (``shared/methods/``): what is not said here does not leave, and
-a test holds these sentences against the layouts of the sums.
+Written for the private methods (``shared/methods/``): what is not said here does not leave, and a test holds these
+sentences against the layouts of the sums.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from shared.methods.base import Ask
 from shared.privacy.accounting import SampledGaussian
 from shared.privacy.mechanisms import Sharing, default_colluding
+from shared.privacy.settings import Privacy
 from shared.scores_private import BINS
 from shared.study import Study
 from shared.wording import number_text, plural
@@ -46,12 +47,18 @@ def _prepared(study: Study, ask: Ask) -> tuple[str, ...]:
             f"of the pixels of {plural(contract.images.channels, 'channel')}: mean and mean square of each image,"
             " summed over the patients"
         )
-    return (*said, _ONCE, _noise(ask))
+    return (*said, _ONCE, *_capped(study), _noise(ask))
 
 
 def _trained(study: Study, parameters: int, ask: Ask) -> tuple[str, ...]:
     assert study.privacy is not None
     cut = f"cut to length {study.privacy.clipping_norm:g} for every patient"
+    if study.privacy.unit == "site":
+        return (
+            f"how far this hospital's patients would move each of {parameters:,} numbers of the model, not times"
+            f" patients, all together cut to length {study.privacy.clipping_norm:g}",
+            _noise(ask),
+        )
     if ask.event is None:
         return (f"how each patient would move the {parameters:,} numbers of the model, {cut}", _ONCE, _noise(ask))
     return (
@@ -73,15 +80,24 @@ def _evaluated(study: Study, ask: Ask) -> tuple[str, ...]:
             f"{name} = {level}" for name in study.evaluation.subgroups for level in study.data.columns[name].levels
         ]
         said.append(f"all of it for everyone, and again for {', '.join(groups)}")
-    return (*said, _ONCE, _noise(ask))
+    return (*said, _ONCE, *_capped(study), _noise(ask))
+
+
+def _capped(study: Study) -> tuple[str, ...]:
+    if study.privacy and study.privacy.unit == "site":
+        return (
+            "a hospital with more patients than the study says counts as one with so many: its sums are scaled down",
+        )
+    return ()
 
 
 def _noise(ask: Ask) -> str:
     assert ask.influence is not None and ask.noise_multiplier is not None
     multiplier, most = ask.noise_multiplier, ask.influence.l2
+    whose = "this hospital" if ask.patient_influence else "one patient"
     return (
         f"noise of standard deviation {number_text(multiplier * most)} at least in each of these numbers of the total:"
-        f" {number_text(multiplier)} times (the noise multiplier) the most that one patient changes it,"
+        f" {number_text(multiplier)} times (the noise multiplier) the most that {whose} changes it,"
         f" {number_text(most)} in L2 norm"
     )
 
@@ -105,18 +121,14 @@ def guarantee(study: Study, sites: int, least: int) -> Iterator[str]:
     """
     privacy = study.privacy
     assert privacy is not None
+    hidden = "one patient is in your data" if privacy.unit == "patient" else "your patients are in the sums at all"
     yield (
         f"Differential privacy for the whole run, epsilon {privacy.epsilon:g} and delta {privacy.delta:g}: whoever sees"
-        " all that leaves, the model too, learns little about whether one patient is in your data. The odds that"
+        f" all that leaves, the model too, learns little about whether {hidden}. The odds that"
         f" anybody gives to that change by at most {number_text(math.exp(privacy.epsilon), 2)} times, but for a chance"
         f" of {privacy.delta:g}."
     )
-    yield (
-        "The unit is one patient at one hospital, with all rows: data with and without that patient are told apart no"
-        " better than this. Somebody who is a patient at two hospitals is two, and what is true of all patients alike"
-        " is no secret."
-    )
-    yield ("Patients to train on pay for preparation and training, those held out for evaluation; nobody is both.")
+    yield from _unit(privacy)
     sites = max(sites, least)
     sharing = Sharing(sites, least, _colluding(study, sites))
     yield (
@@ -125,6 +137,26 @@ def guarantee(study: Study, sites: int, least: int) -> Iterator[str]:
         f" enough for all of it: the guarantee holds while at most {sharing.colluding} of {sites} give theirs away to"
         " the coordinator. Without its masks your own sum would have its share alone."
     )
+
+
+def _unit(privacy: Privacy) -> Iterator[str]:
+    if privacy.unit == "site":
+        yield (
+            "The unit is a hospital: sums with your patients' contributions, and with zeros in their place, are told"
+            " apart no better than this. That your hospital takes part is public, and what is true of all hospitals"
+            " alike is no secret."
+        )
+        yield (
+            "Your ledger is in patients' units: it is charged the most that the same noise lets be learned about one of"
+            " your patients, which may be about twice the study's epsilon."
+        )
+        return
+    yield (
+        "The unit is one patient at one hospital, with all rows: data with and without that patient are told apart no"
+        " better than this. Somebody who is a patient at two hospitals is two, and what is true of all patients alike"
+        " is no secret."
+    )
+    yield ("Patients to train on pay for preparation and training, those held out for evaluation; nobody is both.")
 
 
 def _colluding(study: Study, sites: int) -> int:

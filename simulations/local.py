@@ -39,7 +39,8 @@ class LocalTransport:
     sites: each simulated hospital, by name.
     sums: what they remember of earlier sums over their patients.
 
-    In a study with ``[privacy]`` each has the study's own epsilon and delta as its budget, and keeps account in memory.
+    In a study with ``[privacy]`` each has the study's own epsilon and delta as its budget, for the study's own
+    unit, and keeps account in memory.
     """
 
     def __init__(self, sites: Mapping[str, Site], sums: Sums | None = None) -> None:
@@ -57,14 +58,18 @@ class LocalTransport:
             yield Arrival(name, unpaid or reply)
 
     def _pay(self, request: Request, reply: Reply) -> Refused | None:
-        """Charge what a reply costs, as a hospital's node charges its ledger; return a refusal if that is too much."""
+        """Charge what a reply costs the study's unit of privacy; return a refusal if that is too much.
+
+        A hospital's node charges its ledger in the same way what it costs one patient.
+        """
         privacy = self.sites[reply.site].member.study.privacy
         if privacy is None or not isinstance(request, ContributeRequest) or not isinstance(reply, Contributed):
             return None
-        spent = cost(request, self.sites[reply.site])
+        spent = cost(request, self.sites[reply.site], privacy.unit)
         assert spent is not None
         part, event = spent
-        planned = Spending(split="simulated", parts=(part,), events=(event,))
+        # A hospital is in both parts, a patient in one.
+        planned = Spending(split="simulated", parts=tuple(Part) if privacy.unit == "site" else (part,), events=(event,))
         budget = Budget(epsilon=privacy.epsilon, delta=privacy.delta)
         if not plan_cost(self.spent[reply.site], [planned], budget).fits:
             return Refused(reply.site, request.heading, "budget-exhausted", "the study's own epsilon is used up")

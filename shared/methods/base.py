@@ -305,6 +305,11 @@ def broadcast(state: Arrays) -> Arrays:
     return {name: array for name, array in state.items() if "server" not in name.split("/")}
 
 
+def used(weights: Arrays) -> Arrays:
+    """Return the weights that scores are made of; those under ``fit/`` say how the fit went, and are for people."""
+    return {name: array for name, array in weights.items() if not name.startswith("fit/")}
+
+
 def under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Return the arrays with ``prefix/`` before each name."""
     return {f"{prefix}/{name}": array for name, array in arrays.items()}

@@ -15,7 +15,7 @@ A site that lacks a class trains on: a class without rows is what scikit-learn c
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from pydantic.dataclasses import dataclass
 from shared.examples import Arrays, Examples, Part
 from shared.methods import averaging
 from shared.methods.base import NOTHING, Ask, Contribution, ServerOptimizer
+from shared.methods.clipped_averaging import ClippedAveraging
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness
 from shared.schema import CLOSED
@@ -67,11 +68,11 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
 
     @classmethod
     def check(cls, study: Study) -> None:
-        """Raise ValueError unless the study is about a table with a categorical label, and has no ``[privacy]``."""
-        if study.privacy:
+        """Raise ValueError unless the study is about a table with a categorical label, and keeps no patient private."""
+        if study.privacy and study.privacy.unit == "patient":
             raise ValueError(
-                "logistic-regression adds no noise. Received: a [privacy] part; use name ="
-                ' "private-logistic-regression"'
+                'logistic-regression adds no noise for one patient. Received: a [privacy] part of unit "patient"; use'
+                ' name = "private-logistic-regression"'
             )
         if study.data.kind != "table":
             raise ValueError("logistic-regression reads tables. Received: kind = 'images'; use name = \"neural\"")
@@ -79,15 +80,25 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
             raise ValueError("logistic-regression predicts classes. Received: a label of type number")
 
     @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:
-        """Return the method for one study whose data have been prepared."""
-        return cls(study, preparation, optimizer)
+    def create(
+        cls,
+        study: Study,
+        preparation: Preparation,
+        optimizer: ServerOptimizer,
+        noise_multiplier: float | None = None,
+    ) -> LogisticRegressionAveraging | ClippedAveraging:
+        """Return the method for one study whose data have been prepared; with noise, it keeps whole sites private."""
+        method = cls(study, preparation, optimizer)
+        if noise_multiplier is None or study.privacy is None:
+            return method
+        return ClippedAveraging(method, study.privacy.clipping_norm, noise_multiplier)
 
     @classmethod
     def centralised(cls, study: Study) -> Study:
-        """Return the study in which one place fits to convergence in a single round."""
+        """Return the study in which one place fits to convergence in a single round, without privacy."""
         options = dataclasses.replace(study.method.options, max_iter=10_000)
-        return dataclasses.replace(study, method=dataclasses.replace(study.method, rounds=1, options=options))
+        method = dataclasses.replace(study.method, rounds=1, options=options)
+        return dataclasses.replace(study, method=method, privacy=None)
 
     def start(self) -> Arrays:
         """Return zeros."""

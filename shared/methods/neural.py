@@ -55,7 +55,7 @@ _CLIP_COUNT_PRECISION = 1e-5
 class NeuralOptions:
     """``[method.options]`` of ``neural``.
 
-    architecture: ``image_cnn`` or ``tabular_mlp``.
+    architecture: a key of ``shared.models.MODELS``.
     model: that architecture's own options, a frozen dataclass of ``shared.models.MODELS``.
     local_epochs: passes over a site's rows in a round.
     batch_size: largest number of rows in one step.
@@ -64,7 +64,7 @@ class NeuralOptions:
     update_bound: largest change of one weight in one round at one site.
     """
 
-    architecture: Literal["image_cnn", "tabular_mlp"]
+    architecture: Literal["image_cnn", "sequence_cnn", "sequence_rnn", "tabular_mlp"]
     model: Annotated[Any, Field(validate_default=True)] = None
     local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
@@ -138,6 +138,8 @@ class Neural(averaging.AveragingMethod):
         if study.data.images:
             images = study.data.images
             options.model.check((images.height, images.width, images.channels))
+        if study.data.sequence_length:
+            options.model.check((study.data.sequence_length,))
 
     @classmethod
     def require(cls) -> None:

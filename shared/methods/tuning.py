@@ -1,9 +1,9 @@
 """Options chosen by cross-validation: every candidate on every fold, side by side, in the exchanges of one training.
 
 The training patients of each hospital fall into folds by a keyed hash (``shared/patients.py``), so that rows of one
-patient are in one fold. A candidate is trained on all folds but one and judged on that one (Stone 1974, J. R. Stat. Soc.
-B 36(2)); its value is the mean over the folds. The preparation is that of all training patients: it is no option that
-is chosen. The held-out patients have no part in the choice.
+patient are in one fold. A candidate is trained on all folds but one and judged on that one (Stone 1974, J. R. Stat.
+Soc. B 36(2)); its value is the mean over the folds. The preparation is that of all training patients: it is no option
+that is chosen. The held-out patients have no part in the choice.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from shared.study import parse_study
 from simulations.local import LocalTransport, local_sites
 from tests.builders import ticking
 from tests.secure import InsecureEntropy
-from tests.unit.client.private import PrivateDesks, patients_of
+from tests.unit.client.private import STUDY, PrivateDesks, patients_of
 from tests.unit.server.desks import CODE
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -42,8 +42,8 @@ class Killed(BaseException):
 class World:
     """A coordinator's folder with one run, and hospitals that have approved it."""
 
-    def __init__(self, folder: Path, names: str, budget: str) -> None:
-        self.desks = PrivateDesks(folder, names, budget=budget)
+    def __init__(self, folder: Path, names: str, budget: str, text: str = STUDY) -> None:
+        self.desks = PrivateDesks(folder, names, text, budget)
         self.folder = folder / "coordinator"
         self.folder.mkdir()
         self.job = jobs.create(self.folder, self.desks.study_file, NOW)
@@ -136,6 +136,18 @@ def test_a_node_that_is_killed_between_charge_and_answer_is_charged_twice_and_th
     assert [1, 2, 2, 3, 4, 5] == [charge.round for charge in charged]
     assert 6 == len({charge.draw for charge in charged})
     assert world.spent("b", Part.TRAINING) > metrics["privacy"]["epsilon_training"]
+
+
+def test_a_run_for_whole_hospitals_ends_within_its_epsilon_and_ledgers_have_a_patients_cost(tmp_path: Path) -> None:
+    text = STUDY.replace("private-logistic-regression", "logistic-regression")
+    text = text.replace("delta = 1e-4", 'delta = 1e-4\nunit = "site"\npatients_per_site = 40')
+    world = World(tmp_path, "abcd", AMPLE, text)
+    privacy = world.serve()["privacy"]
+
+    assert ("site", privacy["epsilon_held_out"]) == (privacy["unit"], privacy["epsilon_training"])
+    assert privacy["epsilon_training"] == pytest.approx(5.0, rel=1e-4) and privacy["epsilon_training"] <= 5.0
+    assert 5.0 < world.spent("a", Part.TRAINING) < 12.0
+    assert world.spent("a", Part.HELD_OUT) < 1.25
 
 
 # Noise.

@@ -18,7 +18,8 @@ from client import approval, costs, deployment, ledger, settings
 from client.approval import Proposal
 from client.data.split import SiteData
 from client.deployment import Approvals
-from client.desk import Desk, Hospital
+from client.desk import Desk
+from client.hospital import Hospital
 from client.ledger import Ledger
 from client.policy import Policy
 from client.secagg_state import Member

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
+from client.budget import compose, spendings_of
 from client.data.split import SiteData
 from client.site import SiteState, answer, encode
 from shared import packing
@@ -26,6 +27,7 @@ from shared.privacy.accounting import SampledGaussian
 from shared.randomness import for_site
 from tests.unit.client.private import STUDY, Listening, PrivateDesks, Said, patients_of, rows_of, run
 
+AMPLE = "epsilon = 20.0\ndelta = 1e-4"
 SAME, NOISED, NEVER, INSIDE = "same", "noised", "never", "inside"
 LEAVES = {
     # Public: what the question said, the hospital's name, rules and code.
@@ -208,6 +210,30 @@ def test_steps_of_dp_sgd_are_charged_and_nothing_but_their_words_depends_on_pati
     ]
     second.treats("a", OTHERS["more of them"])
     check_same(listening.of("a"), said_by(second, listening.of("a")))
+
+
+def test_in_a_study_for_whole_hospitals_a_patients_cost_is_charged_and_only_words_depend_on_patients(
+    tmp_path: Path,
+) -> None:
+    text = STUDY.replace("private-logistic-regression", "logistic-regression")
+    text = text.replace("delta = 1e-4", 'delta = 1e-4\nunit = "site"\npatients_per_site = 20')
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first, second = (PrivateDesks(tmp_path / name, text=text, budget=AMPLE) for name in ("first", "second"))
+    listening, plan = run(first)[1], plan_of(first.study, PlainMean())
+    second.treats("a", OTHERS["more of them"])
+    check_same(listening.of("a"), said_by(second, listening.of("a")))
+
+    charged = [entry.charge.spending for entry in first.ledger("a").entries]
+    asked = [plan.asks(each.request.state) for each in listening.of("a", ContributeRequest)]  # type: ignore[union-attr]
+    assert [(ask.part, calibration.event_of(ask, 4, "patient")) for ask in asked] == [
+        (each.parts[0], each.events[0]) for each in charged
+    ]
+    # Nobody pays more than was said when the hospital approved; a patient may pay more than the study's epsilon.
+    left, said = compose(charged), compose(spendings_of(first.study, "cohort"))
+    assert all((left.rdp[part] <= said.rdp[part] * (1 + 1e-9)).all() for part in Part)
+    assert all(left.sampler_error[part] <= said.sampler_error[part] for part in Part)
+    assert 5.0 < left.epsilon(1e-4) == pytest.approx(said.epsilon(1e-4), rel=1e-4)
 
 
 # Refusals: whether one comes, and which, is no answer to a question about a patient.

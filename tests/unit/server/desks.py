@@ -11,7 +11,8 @@ import numpy as np
 from client import approval
 from client.approval import Proposal
 from client.deployment import Approvals
-from client.desk import Desk, Hospital
+from client.desk import Desk
+from client.hospital import Hospital
 from client.policy import Policy
 from shared import packing
 from shared.messages import Reply

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from server.outcome import Outcome, PrivacySummary, RoundRecord, SiteSummary, StageCost, shown_judgement
+from server.outcome import Outcome, RoundRecord, SiteSummary, shown_judgement
+from server.privacy import PrivacySummary, StageCost
 from shared import metrics, metrics_private, scores, scores_private
 from shared.messages import Counts, Shown
 from shared.metrics import Interval, Judgement
 from shared.preparation import FeatureColumn, Preparation
+from shared.privacy.settings import Privacy
 from shared.study import Study, parse_study
 
 Triple = tuple[float, float, float]
@@ -86,7 +88,7 @@ SUMMARY = PrivacySummary(
     delta=1e-4,
     stages={
         "prepare": StageCost(noise_multiplier=4.0, exchanges=1, epsilon=0.9),
-        "train": StageCost(noise_multiplier=2.5, exchanges=3, epsilon=4.75),
+        "train": StageCost(noise_multiplier=2.5, exchanges=3, epsilon=4.75, pld_epsilon=4.5),
         "evaluate": StageCost(noise_multiplier=0.85, exchanges=1, epsilon=4.98),
     },
     epsilon_training=4.96,
@@ -114,6 +116,18 @@ def private_outcome(task: str = "binary", deployed: bool = False, **changes: Any
         hidden = tuple(dataclasses.replace(site, counts=None) for site in private.sites)
         private = dataclasses.replace(private, sites=hidden)
     return dataclasses.replace(private, **changes)
+
+
+def site_outcome(**changes: Any) -> Outcome:
+    """The same for unit ``site``: each hospital pays one epsilon for all stages."""
+    base = private_outcome(**changes)
+    privacy = Privacy(epsilon=5.0, delta=1e-4, unit="site", patients_per_site=100)
+    study = dataclasses.replace(base.study, privacy=privacy)
+    return dataclasses.replace(
+        base,
+        study=study,
+        privacy=dataclasses.replace(SUMMARY, unit="site", epsilon_training=4.99, epsilon_held_out=4.99),
+    )
 
 
 def preparation_of(study: Study) -> Preparation:

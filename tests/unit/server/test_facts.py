@@ -8,6 +8,7 @@ import pytest
 
 from server import facts, prepared
 from server.tables import Cell
+from shared.wording import UNDEFINED
 from tests.unit.server.outcomes import (
     deployed_outcome,
     masked_outcome,
@@ -177,11 +178,13 @@ def test_columns_of_a_private_run_have_no_counts() -> None:
 
 def test_a_private_run_says_its_guarantee_and_what_each_stage_cost() -> None:
     found = dict(facts.run_facts(private_outcome()))
-    assert found["Differential privacy"] == "epsilon 5, delta 0.0001, for one patient at one hospital, added or removed"
-    assert found["Spent"] == "epsilon 4.96 for a training patient, 4.98 for a held-out one"
+    assert found["Differential privacy"] == "epsilon 5, delta 0.0001, for one patient at one hospital"
+    assert found["Spent"] == (
+        "training patients paid epsilon 4.96, for preparation and training together; held-out ones 4.98, for evaluation"
+    )
     assert [dataclasses.astuple(row) for row in facts.cost_rows(private_outcome())] == [
-        ("preparation", "training", "4.00", "1", "0.900"),
-        ("training", "training", "2.50", "3", "4.75"),
-        ("evaluation", "held-out", "0.850", "1", "4.98"),
+        ("preparation", "training", "4.00", "1", "0.900", UNDEFINED),
+        ("training", "training", "2.50", "3", "4.75", "4.50"),
+        ("evaluation", "held-out", "0.850", "1", "4.98", UNDEFINED),
     ]
     assert () == facts.cost_rows(outcome_of())

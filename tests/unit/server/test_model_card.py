@@ -90,8 +90,8 @@ def test_a_hospital_with_one_class_is_not_named_unless_it_shows_its_numbers() ->
 
 def test_the_card_of_a_private_run_says_what_it_cost_and_which_numbers_are_noised() -> None:
     card = model_card(private_outcome())
-    assert "epsilon 5, delta 0.0001, for one patient at one hospital, added or removed." in card
-    assert "Training patients paid epsilon 4.96, held-out ones 4.98." in card
+    assert "epsilon 5, delta 0.0001, for one patient at one hospital: training patients paid epsilon 4.96" in card
+    assert "Neighbours are data sets that differ by one patient, added or removed." in card
     assert (
         "| Metric | Together, noised (95 % interval) | Together, exact (95 % interval) |"
         " Pooled, without noise (95 % interval) |"

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import re
 from collections import Counter
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.model_card import model_card
 from server.outcome import SiteSummary
 from server.report import render, write_report
 from shared import metrics, scores
@@ -24,6 +26,7 @@ from tests.unit.server.outcomes import (
     noised_judgement,
     outcome_of,
     private_outcome,
+    site_outcome,
     study_of,
 )
 
@@ -73,7 +76,7 @@ OUTCOMES: dict[str, dict[str, Any]] = {
     "binary": {},
     "multiclass": {"task": "multiclass"},
     "number": {"task": "number"},
-    "masked": {"study": study_of(aggregation={"secure": True}), "history": masked_outcome().history},
+    "masked": vars(masked_outcome()),
     "nothing compared": {"local": {}, "local_at_home": {}, "pooled": None},
     "nothing at home": {"per_site": {}, "local_at_home": {}},
     "no loss, no round": {"history": ()},
@@ -99,22 +102,32 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
+def page(name: str) -> str:
+    """Return the page of one of the outcomes; drawn once for all tests."""
+    return render(outcome_of(**OUTCOMES[name]))
+
+
+def text_of(name: str) -> str:
+    return Page(page(name)).text
+
+
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_every_kind_of_outcome_gives_a_sound_page(name: str) -> None:
-    page = Page(render(outcome_of(**OUTCOMES[name])))
-    assert page.open == []
-    assert len(page.ids) == len(set(page.ids))
-    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
-    assert page.tags["h1"] == 1
-    assert not re.search(r"\bnan\b|\bNone\b|\binf\b|\{\{|Undefined", page.text)
+    found = Page(page(name))
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert found.tags["h1"] == 1
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b|\{\{|Undefined", found.text)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_a_page_needs_no_network_and_runs_no_script(name: str) -> None:
-    text = render(outcome_of(**OUTCOMES[name]))
-    page = Page(text)
-    assert page.tags.keys().isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base"})
-    assert all(link.startswith("#") for link in page.links)
+    text = page(name)
+    found = Page(text)
+    assert found.tags.keys().isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base"})
+    assert all(link.startswith("#") for link in found.links)
     assert not re.search(r"@import|url\((?!#)|\bon[a-z]+=", text)
     assert "default-src 'none'" in text
 
@@ -153,7 +166,7 @@ def test_the_page_holds_what_a_reader_looks_for() -> None:
 
 
 def test_a_masked_run_and_a_bare_one_say_different_things_of_their_protection() -> None:
-    masked, bare = (Page(render(outcome)).text for outcome in (masked_outcome(), outcome_of()))
+    masked, bare = text_of("masked"), text_of("binary")
     assert "only sums over 4 or more hospitals. One that cheats gets none over fewer than 3" in masked
     assert "all data and all keys lay on one machine" in masked
     assert "were not masked" not in masked
@@ -163,8 +176,7 @@ def test_a_masked_run_and_a_bare_one_say_different_things_of_their_protection() 
 
 
 def test_neither_run_is_called_private() -> None:
-    for outcome in (masked_outcome(), outcome_of()):
-        text = Page(render(outcome)).text
+    for text in (text_of("masked"), text_of("binary")):
         assert "Do not read this run as private." in text
         assert "no noise was added, so neither the model's weights nor the numbers" in text
 
@@ -172,23 +184,22 @@ def test_neither_run_is_called_private() -> None:
 def test_a_hospital_in_some_masked_sums_only_is_named() -> None:
     sentence = "is in some sums and missing in others"
     assert f"south {sentence}" in Page(render(masked_outcome("number", lost={"south": "late"}))).text
-    assert sentence not in Page(render(masked_outcome())).text
+    assert sentence not in text_of("masked")
 
 
 def test_a_number_has_no_roc_and_no_confusion_table() -> None:
-    text = Page(render(outcome_of("number"))).text
+    text = text_of("number")
     assert "Predicted and observed." in text
     assert "ROC." not in text
     assert "True class" not in text
 
 
 def test_the_threshold_is_stated() -> None:
-    assert "at the threshold 0.5" in Page(render(outcome_of())).text
+    assert "at the threshold 0.5" in text_of("binary")
 
 
 def test_the_same_outcome_gives_the_same_bytes() -> None:
-    outcome = outcome_of()
-    assert render(outcome) == render(outcome)
+    assert page("binary") == render(outcome_of())
 
 
 def test_a_report_replaces_the_one_before(tmp_path: Path) -> None:
@@ -214,7 +225,7 @@ def test_a_full_disk_leaves_the_report_before(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_run_between_hospitals_shows_no_comparison_and_says_why() -> None:
-    text = Page(render(deployed_outcome())).text
+    text = text_of("deployed")
     assert "This run cannot tell: between real hospitals" in text
     assert "consilium-simulate run" in text
     assert "This run trained no other model to compare with." in text
@@ -223,7 +234,7 @@ def test_a_run_between_hospitals_shows_no_comparison_and_says_why() -> None:
 
 
 def test_numbers_that_hospitals_keep_are_not_shown_and_the_reader_is_told() -> None:
-    text = Page(render(deployed_outcome())).text
+    text = text_of("deployed")
     assert "4 hospitals, 1,040 rows." in text
     assert "Not shown: east, west, whose own policy keeps their numbers to themselves." in text
     assert "shown where its own policy allows it; not shown: south, east, west." in text
@@ -236,32 +247,43 @@ def test_the_last_hidden_hospital_is_said_to_follow_from_the_totals() -> None:
     one_hidden = dataclasses.replace(outcome, sites=(*shown, outcome.sites[3]))
     sentence = "those of the last follow from the totals"
     assert sentence in Page(render(one_hidden)).text
-    assert sentence not in Page(render(outcome)).text
+    assert sentence not in text_of("deployed")
 
 
 def test_enrolled_hospitals_that_took_no_part_are_named_with_what_to_do() -> None:
-    text = Page(render(deployed_outcome())).text
+    text = text_of("deployed")
     assert "lakeside not-approved the hospital has not approved this study" in text
     assert "hilltop offline the hospital's node was not connected when the run began" in text
-    assert "Enrolled, and not in this run" not in Page(render(outcome_of())).text
+    assert "Enrolled, and not in this run" not in text_of("binary")
 
 
 def test_advice_about_a_network_is_not_given_in_a_simulation() -> None:
-    assert "At the hospital," not in Page(render(outcome_of())).text
+    assert "At the hospital," not in text_of("binary")
 
 
 def test_a_private_run_between_hospitals_says_what_its_noise_promises_and_what_it_cost() -> None:
-    text = Page(render(private_outcome(deployed=True))).text
+    text = text_of("private, deployed")
     assert "Differentially private for one patient at one hospital, with epsilon 5 and delta 0.0001" in text
     assert "exp(epsilon) = 148 times" in text
-    assert "training training 2.50 3 4.75 evaluation held-out 0.850 1 4.98" in text
-    assert "preparation and training, epsilon 4.96 together" in text
+    assert "training training 2.50 3 4.75 4.50 evaluation held-out 0.850 1 4.98 \N{EN DASH}" in text
+    assert "training patients paid epsilon 4.96, for preparation and training together" in text
+    assert "A round that was begun anew" in text and "only each hospital's own ledger knows" in text
     for absent in ("No noise was added", "no noise was added", "Do not read this run as private", "They are exact"):
         assert absent not in text
 
 
+def test_a_run_that_is_private_for_whole_hospitals_promises_patients_nothing_by_that_name() -> None:
+    outcome = site_outcome(deployed=True)
+    text = Page(render(outcome)).text
+    assert "Differentially private for all patients of one hospital together, with epsilon 5 and delta 0.0001" in text
+    assert "A hospital is in all stages: each hospital paid epsilon 4.99" in text
+    assert "each hospital's own ledger, in patients' units" in text
+    assert "one patient at one hospital" not in text + model_card(outcome)
+    assert "for all patients of one hospital together: each hospital paid epsilon 4.99" in model_card(outcome)
+
+
 def test_a_private_simulation_is_not_called_private_and_says_which_numbers_are_exact() -> None:
-    text = Page(render(private_outcome())).text
+    text = text_of("private")
     assert "Do not read this run as private. Its sums were masked and noised as between hospitals" in text
     assert "Together, as released: noised" in text
     assert (
@@ -270,14 +292,14 @@ def test_a_private_simulation_is_not_called_private_and_says_which_numbers_are_e
 
 
 def test_a_private_run_draws_no_losses_and_says_why() -> None:
-    text = Page(render(private_outcome())).text
+    text = text_of("private")
     assert "the losses of the rounds were not worth it" in text
     assert "Learning curve." not in text
 
 
 def test_what_a_private_run_did_not_count_is_not_printed() -> None:
     """Only the table's own columns: no missing, no out-of-contract values, no classes, no hospital's numbers."""
-    text = Page(render(private_outcome(deployed=True))).text
+    text = text_of("private, deployed")
     assert "Out of contract" not in text
     assert "4 hospitals, about 530 patients." in text
     assert "All about 530 not shown about 398 not shown not shown about 132 not shown" in text

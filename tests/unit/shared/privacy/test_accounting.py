@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ def test_epsilon_is_below_the_published_one_and_pld_epsilon_below_that(published
 # --- An accountant of its own ---
 
 
+@cache
 def log_densities(noise_multiplier: float, rate: float) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Return the log densities of one step without and with the patient, on a grid, and the grid's step."""
     grid, step = np.linspace(-150.0, 250.0, 400_001, retstep=True)

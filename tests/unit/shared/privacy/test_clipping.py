@@ -9,15 +9,17 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import StudyError
-from shared.models import runtime
-from shared.models.image_cnn import ImageCnn, _group_norm
+from shared.models import image_cnn, runtime
+from shared.models.image_cnn import ImageCnn
 from shared.models.tabular_mlp import TabularMlp
-from shared.privacy import clipping, ghost
+from shared.privacy import clipping, ghost, group_norm
 
 EXAMPLES = 5
 SAME, VALID = "same", "valid"
 
 IMAGE, LINE, POSITIONS, ROW = (9, 8, 3), (12, 3), (4, 7), (7,)
+NARROW: tuple[str, dict[str, Any]] = ("Conv2D", {"filters": 1, "kernel_size": 3})
+CONVOLUTION: tuple[str, dict[str, Any]] = ("Conv2D", {"filters": 8, "kernel_size": 3, "use_bias": False})
 LAYERS: dict[str, tuple[tuple[int, ...], list[tuple[str, dict[str, Any]]]]] = {
     "dense": (ROW, [("Dense", {"units": 5, "activation": "relu"})]),
     "dense without bias": (ROW, [("Dense", {"units": 5, "use_bias": False})]),
@@ -38,6 +40,8 @@ LAYERS: dict[str, tuple[tuple[int, ...], list[tuple[str, dict[str, Any]]]]] = {
     "line, strides": (LINE, [("Conv1D", {"filters": 8, "kernel_size": 3, "strides": 2, "padding": SAME})]),
     "embedding": ((6,), [("Embedding", {"input_dim": 10, "output_dim": 4})]),
     "our group norm": (IMAGE, [("Conv2D", {"filters": 8, "kernel_size": 3}), ("GroupNorm", {"groups": 4})]),
+    "our group norm, one channel": ((9, 8, 1), [CONVOLUTION, ("GroupNorm", {"groups": 4})]),
+    "our group norm, one channel of the network's own": (IMAGE, [NARROW, CONVOLUTION, ("GroupNorm", {"groups": 4})]),
     "Keras' group norm": (IMAGE, [("Conv2D", {"filters": 8, "kernel_size": 3}), ("GroupNormalization", {"groups": 4})]),
     "layer norm": (ROW, [("Dense", {"units": 6}), ("LayerNormalization", {})]),
     "layer norm without shift": (POSITIONS, [("Dense", {"units": 6}), ("LayerNormalization", {"center": False})]),
@@ -56,7 +60,7 @@ def network(shape: tuple[int, ...], layers: list[tuple[str, dict[str, Any]]]) ->
     runtime.start(1)
     import keras
 
-    kinds = {"GroupNorm": _group_norm()}
+    kinds = {"GroupNorm": image_cnn.group_norm()}
     inputs = outputs = keras.Input(shape)
     for kind, options in layers:
         outputs = kinds.get(kind, getattr(keras.layers, kind, None))(**options)(outputs)
@@ -152,6 +156,13 @@ def test_our_networks_are_exact_by_the_vectorised_oracle() -> None:
     assert_exact(moved(TabularMlp(units=(6, 4)).build((7,), 2)), vectorised)
 
 
+def test_group_norm_on_a_convolution_of_one_channel_takes_no_pass_over_its_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(group_norm, "of_pixels")
+    assert_exact(network(*LAYERS["our group norm, one channel"]), one_by_one)
+
+
 def test_layers_side_by_side_are_exact() -> None:
     runtime.start(1)
     import keras
@@ -174,7 +185,7 @@ def test_terms_that_cancel_do_not_hide_a_gradient(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ghost, "_OWN_UP_TO", 0)
     a, g = np.array([[[1e4], [1e4]]], np.float32), np.array([[[1.0], [-0.9999]]], np.float32)
     exact = 1e4 * (1.0 + np.float64(g[0, 1, 0]))
-    found = ghost._kernel([tf.constant(a)], tf.constant(g), (1, 1))
+    found = ghost.kernel([tf.constant(a)], tf.constant(g), (1, 1))
     assert isinstance(found, ghost.PerExample)
     assert pytest.approx([exact], rel=1e-5) == np.sqrt(found.squared)
 
