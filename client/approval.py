@@ -118,7 +118,7 @@ def approve(
     study = proposal.study
     place = folder / APPROVALS / study.digest
     made, old = place.with_name(f".{place.name}.part"), place.with_name(f".{place.name}.old")
-    before = _members_before(folder, study.digest)
+    replaced = readable(folder, study.digest)
     try:
         files.make_folder(place.parent, files.FOLDER_MODE)
         for leftover in (made, old):
@@ -138,7 +138,7 @@ def approve(
             # In this order: whenever this is interrupted, no approval stands without what it must remember.
             if place.exists():
                 place.rename(old)
-            _renew(folder, study.digest, same_members=before == approval.members)
+            _renew(folder, study.digest, same_members=bool(replaced and replaced.members == approval.members))
             made.rename(place)
         finally:
             for leftover in (made, old):
@@ -174,14 +174,35 @@ def read_all(folder: Path) -> dict[str, Approval]:
 
     Raises: ApprovalError if one is damaged.
     """
+    found = {name: read(folder, name) for name in _digests(folder)}
+    return {name: approval for name, approval in found.items() if approval is not None}
+
+
+def standing(folder: Path) -> list[Approval]:
+    """Return the approvals that are not withdrawn; what is damaged is not answered, and left out.
+
+    Raises: ApprovalError if the folder cannot be read.
+    """
+    found = (readable(folder, name) for name in _digests(folder))
+    return [approval for approval in found if approval is not None and approval.withdrawn_at is None]
+
+
+def readable(folder: Path, digest: str) -> Approval | None:
+    """Return one approval; None where there is none, or it is damaged: approving anew is what mends it."""
+    try:
+        return read(folder, digest)
+    except ApprovalError:
+        return None
+
+
+def _digests(folder: Path) -> list[str]:
     try:
         names = sorted(path.name for path in (folder / APPROVALS).iterdir())
     except FileNotFoundError:
-        return {}
+        return []
     except OSError as error:
         raise ApprovalError(f"{folder / APPROVALS}: cannot be read: {error.strerror}.") from None
-    found = {name: read(folder, name) for name in names if _DIGEST.fullmatch(name)}
-    return {name: approval for name, approval in found.items() if approval is not None}
+    return [name for name in names if _DIGEST.fullmatch(name)]
 
 
 def read(folder: Path, digest: str) -> Approval | None:
@@ -268,15 +289,6 @@ def _renew(folder: Path, digest: str, same_members: bool) -> None:
     forget(folder, digest)
     if sums is not None:
         store.write(place, store.Kept(SiteState(sums=sums)))
-
-
-def _members_before(folder: Path, digest: str) -> Mapping[str, bytes] | None:
-    """Return the members of the approval that is about to be replaced; None where there is none, or it is damaged."""
-    try:
-        approval = read(folder, digest)
-    except ApprovalError:
-        return None
-    return None if approval is None else approval.members
 
 
 def _plain(approval: Approval) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client import cli_running
+from client.cli_running import DataName, Folder
 from shared import console
 
 if TYPE_CHECKING:
@@ -26,12 +27,7 @@ app = console.application(
     needs_arguments=True,
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's folder, made by `init`.")]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, as the coordinator sent it.")]
-DataName = Annotated[
-    str | None,
-    typer.Option("--data", metavar="NAME", help="Name of the data in site.toml; needed only if it is not clear."),
-]
 _SAY_YES = "Answer yes at a terminal, or give --yes."
 
 
@@ -131,8 +127,10 @@ def check(folder: Folder, study: StudyFile, data: DataName = None) -> None:
     from client.review import review
 
     own = identity.load(folder)
-    found = review(folder, study, own.name, data)
-    sites = len(own.welcome.roster.members) if own.welcome else found.fewest_sites()
+    found = review(folder, study, own.name, own.signing, data)
+    # The welcome's roster is as old as this hospital's enrolment; `approve` counts the members of the newest one.
+    members = len(own.welcome.roster.members) if own.welcome else 0
+    sites = max(members, found.fewest_sites())
     print(found.describe(sites))
     for sentence in found.violations(sites):
         print(f"\nYour own site.toml does not allow it. {sentence}")
@@ -165,11 +163,11 @@ def approve(
 
     own = identity.load(folder)
     members = roster_for(own.require_welcome(), own.signing.public, roster)
-    found = review(folder, study, own.name, data)
+    found = review(folder, study, own.name, own.signing, data)
     proposal = found.proposal(members.identities, code_digest())
     print(found.describe(len(members.members)))
     approval.check_policy(proposal)
-    before = _approved(folder, found.study.digest)
+    before = approval.readable(folder, found.study.digest)
     if changed := changes(before, proposal):
         print(f"\n{changed}")
     _show_members(members, own.name)
@@ -177,7 +175,7 @@ def approve(
         raise ApprovalError(f"{found.study.name}: not approved, nothing was written. {_SAY_YES}")
     now = datetime.now(UTC)
     with study_lock(folder, proposal.study.digest):
-        if _approved(folder, proposal.study.digest) != before:
+        if approval.readable(folder, proposal.study.digest) != before:
             raise ApprovalError(
                 f"{found.study.name}: was approved or withdrawn meanwhile, by another command. Look again."
             )
@@ -233,104 +231,6 @@ def studies(folder: Folder) -> None:
         print(f"  members  {', '.join(sorted(each.members))}")
 
 
-@app.command()
-def start(
-    folder: Folder,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait for a consortium that is away; else end with exit code 2.")
-    ] = True,
-) -> None:
-    """Look whether everything is as it must be, then run the node until Ctrl-C or SIGTERM.
-
-    DIR is the hospital's folder, made by `init`. What is wrong is said first, in plain words, with exit code 2.
-
-    The node connects to the consortium's address only, answers approved studies only, and is started again when it
-    ends. docs/samples has a service for systemd.
-
-    Example: consilium-client start charite
-    """
-    from client import running
-
-    running.start(folder, lambda line: print(line, flush=True), wait)
-
-
-@app.command()
-def status(
-    folder: Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
-) -> None:
-    """Show whether the node runs and is connected, what of each study has left, and the last of the record.
-
-    DIR is the hospital's folder, made by `init`. Works while the node runs, and reads only.
-
-    Example: consilium-client status charite
-    """
-    import dataclasses
-    import json
-
-    from client.status import describe, gather
-    from shared.provenance import code_digest
-
-    found = gather(folder, code_digest(), datetime.now(UTC))
-    print(json.dumps(dataclasses.asdict(found), indent=2) if as_json else describe(found))
-
-
-@app.command()
-def ledger(
-    folder: Folder,
-    study: Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="What would this study file cost?")] = None,
-    data: DataName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
-) -> None:
-    """Show what was spent of the privacy budget, by study and day, what is left, and what a study would cost.
-
-    DIR is the hospital's folder, made by `init`; STUDY a study file, as the coordinator sent it. Reads only. A ledger
-    that was changed, cut or replaced by an older one is named with its line, and exit code 2. Note the number of lines
-    and the digest in another place: they prove later that no charge was taken back.
-
-    Example: consilium-client ledger charite heart_disease.toml
-    """
-    import json
-
-    from client import cli_ledger
-
-    found = cli_ledger.sheets(folder)
-    plan = cli_ledger.planned(folder, study, data) if study else None
-    print(json.dumps(cli_ledger.plain(found, plan), indent=2) if as_json else cli_ledger.text(found, plan))
-
-
-class _AuditAction(StrEnum):
-    VERIFY = "verify"
-    SHOW = "show"
-
-
-@app.command()
-def audit(
-    folder: Folder,
-    action: Annotated[_AuditAction, typer.Argument(metavar="verify|show", help="What to do with the record.")],
-    lines: Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="With show: only the last N.")] = None,
-) -> None:
-    """Verify the record of everything that left this hospital, or show it in words.
-
-    DIR is the hospital's folder, made by `init`. The record is DIR/audit.jsonl.
-
-    verify: names the first line that was changed, is missing or was moved, with exit code 2. Note the digest that it
-    prints in another place: it proves later that nothing before it was rewritten.
-
-    show: one line for each event, in words.
-
-    Example: consilium-client audit charite verify
-    """
-    from client import record
-    from shared import audit as audit_record
-
-    if action is _AuditAction.VERIFY:
-        print(audit_record.verify(folder))
-        return
-    for line in record.in_words(record.lines(folder), lines):
-        print(line)
-
-
 def _show_members(roster: Roster, own: str) -> None:
     from shared.enrolment import grouped
 
@@ -345,17 +245,6 @@ def _show_request(folder: Path, request: EnrolmentRequest) -> None:
 
     print(f"Next: send {folder / REQUEST} to the coordinator, and read this fingerprint to them over the phone:")
     print(f"fingerprint  {grouped(request.fingerprint)}")
-
-
-def _approved(folder: Path, digest: str) -> Approval | None:
-    """Return what is approved now; a damaged approval is none: approving anew is what mends it."""
-    from client import approval
-    from shared.errors import ApprovalError
-
-    try:
-        return approval.read(folder, digest)
-    except ApprovalError:
-        return None
 
 
 def _agreed(question: str) -> bool:
@@ -377,6 +266,9 @@ def _record(folder: Path, event: str, now: datetime, approval: Approval) -> None
         members={name: identity.hex() for name, identity in sorted(approval.members.items())},
         runs=approval.runs,
     )
+
+
+app.add_typer(cli_running.app)
 
 
 def main() -> None:

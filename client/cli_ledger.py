@@ -11,6 +11,7 @@ from pathlib import Path
 from client import ledger, settings
 from client.budget import Budget, Cost, Orders, Spending, compose, required, spendings_of
 from client.ledger import Ledger
+from client.reserved import reserved, share_words, spendings
 from client.settings import Settings
 from shared.study import load_study
 from shared.wording import plural
@@ -33,6 +34,21 @@ class Day:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What one approved study may still spend.
+
+    runs: that are not over.
+    epsilon: of all that may still be charged by itself; share: of the budget. Both None without a budget.
+    """
+
+    study: str
+    digest: str
+    runs: int
+    epsilon: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
 class Sheet:
     """One ledger, verified.
 
@@ -41,6 +57,7 @@ class Sheet:
     lines, digest: of the file; noted elsewhere they prove later that nothing was taken back.
     epsilon: of all charges, at the budget's delta; share: of the budget that was spent; left: that was not. None
         without a budget.
+    reserved: by approved studies whose runs are not over.
     """
 
     ledger: str
@@ -53,17 +70,23 @@ class Sheet:
     share: float | None
     left: float | None
     days: tuple[Day, ...]
+    reserved: tuple[Held, ...]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What a run of a study would cost. Both are None for a study without noise: it is charged nothing."""
+    """What a run of a study would cost.
+
+    cost, fits: None for a study without noise: it is charged nothing. The first is on top of what was spent; the second
+        says whether that is covered beside what is reserved for other studies, too.
+    """
 
     study: str
     digest: str
     ledger: str
     budget: Budget | None
     cost: Cost | None
+    fits: bool | None
 
 
 def sheets(folder: Path) -> tuple[Sheet, ...]:
@@ -90,7 +113,11 @@ def planned(folder: Path, study_path: Path, wanted: str | None) -> Planned:
     asked = spendings_of(study, f"planned {study.digest}")
     found = ledger.read(folder, name)
     budget = required(own.budget, source) if asked else None
-    return Planned(study.name, study.digest, name, budget, found.cost(asked, budget) if budget else None)
+    if budget is None:
+        return Planned(study.name, study.digest, name, None, None, None)
+    others = spendings(reserved(folder, own, name, study.digest))
+    fits = found.cost(asked, budget, others).fits
+    return Planned(study.name, study.digest, name, budget, found.cost(asked, budget), fits)
 
 
 def text(found: Iterable[Sheet], plan: Planned | None) -> str:
@@ -120,6 +147,10 @@ def _sheet(folder: Path, own: Settings, name: str) -> Sheet:
         share=share,
         left=None if share is None else max(0.0, 1.0 - share),
         days=tuple(_days(found, own.budget)),
+        reserved=tuple(
+            Held(each.study, each.digest, each.runs, *_spent(each.spendings, own.budget, found.orders))
+            for each in reserved(folder, own, name)
+        ),
     )
 
 
@@ -150,16 +181,24 @@ def _lines(sheet: Sheet) -> list[str]:
     else:
         allowed = f"epsilon {sheet.budget.epsilon:g} at delta {sheet.budget.delta:g}"
         lines.append(
-            f"  {sheet.share:.1%} spent, {sheet.left:.1%} left of {allowed}; spent: epsilon {sheet.epsilon:.4g}"
+            f"  {share_words(sheet.share)} spent, {share_words(sheet.left)} left of {allowed}; spent: epsilon"
+            f" {sheet.epsilon:.4g}"
         )
     for day in sheet.days:
-        spent = "" if day.share is None else f"  epsilon {day.epsilon:.4g} alone, {day.share:.1%} of the budget in all"
+        spent = f"{_alone(day)}, {share_words(day.share)} of the budget in all" if day.share is not None else ""
         lines.append(f"  {day.date}  {day.study}  {day.digest[:16]}  {plural(day.charges, 'charge')}{spent}")
     if sheet.days:
         lines.append(f"  intact: {plural(sheet.lines, 'line')}, digest of the last {sheet.digest}")
     else:
         lines.append("  nothing was charged yet")
+    for held in sheet.reserved:
+        share = f"{_alone(held)}, {share_words(held.share)} of the budget" if held.share is not None else ""
+        lines.append(f"  reserved    {held.study}  {held.digest[:16]}  {plural(held.runs, 'run')}{share}")
     return lines
+
+
+def _alone(part: Day | Held) -> str:
+    return f"  epsilon {part.epsilon:.4g} alone"
 
 
 def _data(sheet: Sheet) -> str:
@@ -174,8 +213,11 @@ def _plan_text(plan: Planned) -> str:
     if plan.cost is None or plan.budget is None:
         return f"{plan.study}: without noise, so it is charged nothing"
     cost = plan.cost
-    verdict = "it fits" if cost.fits else "it does not fit, and approving it is refused"
+    verdict = "it fits"
+    if not plan.fits:
+        beside = " beside what is reserved" if cost.fits else ""
+        verdict = f"it does not fit{beside}, and approving it is refused"
     return (
-        f"{plan.study}: a run would cost {cost.share_alone:.1%} of the budget of {plan.ledger}, alone epsilon"
-        f" {cost.alone:.4g}; then {cost.share_after:.1%} would be spent: {verdict}"
+        f"{plan.study}: a run would cost {share_words(cost.share_alone)} of the budget of {plan.ledger}, alone epsilon"
+        f" {cost.alone:.4g}; then {share_words(cost.share_after)} would be spent: {verdict}"
     )

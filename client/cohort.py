@@ -29,7 +29,7 @@ from shared.secagg.transcript import state_digest
 FILE = "cohort.npz"
 _FORMAT = 1
 _ABOUT = "about.json"
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def freeze(path: Path, data: SiteData) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from client import approval, identity, ledger, retention, settings
 from client.approval import Approval
 from client.connection import Address
-from client.desk import Desk, Hospital
+from client.desk import Desk
+from client.hospital import Hospital
 from client.identity import Identity
 from client.ledger import Charge
 from client.site import Site, SiteState
@@ -64,8 +65,7 @@ def pay(folder: Path) -> Callable[[str, Charge], None]:
 
     def charge(dataset: str, wanted: Charge) -> None:
         own = settings.load(folder)
-        name = own.ledger_of(dataset) if dataset in own.data else dataset
-        ledger.charge(folder, name, wanted, own.budget, datetime.now(UTC))
+        ledger.charge(folder, own.ledger_of(dataset), wanted, own.budget, datetime.now(UTC))
 
     return charge
 

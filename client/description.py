@@ -82,7 +82,7 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
     state = plan.start()
     prepare = plan.asks(state)
     totals = {entry.name: np.zeros(entry.shape) for entry in prepare.entries}
-    if not study.privacy:
+    if "missing" in totals and not study.privacy:
         # One of two rows lacks every value: every column gets its indicator, and the model its largest width.
         totals |= {"rows": np.array(2.0), "missing": np.ones_like(totals["missing"])}
     state, _ = plan.advance(state, Total(totals, 2.0, sites))
@@ -100,7 +100,7 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
     if study.privacy:
         contents = description_private.contents(study, (prepare, train, evaluate), parameters)
     else:
-        contents = _prepared(study), forecast.contents, _evaluated(study, judge.methods[EVERYONE])
+        contents = _prepared(study, "missing" in totals), forecast.contents, _evaluated(study, judge.methods[EVERYONE])
     tuned: tuple[Sum, ...] = ()
     if study.tuning:
         one = made("tuning", train, study.method.rounds + 1, ())
@@ -137,7 +137,10 @@ def _tuned(study: Study, one: Sum, judged: int) -> Sum:
     return dataclasses.replace(one, numbers=numbers, size_bytes=8 * numbers, contents=contents)
 
 
-def _prepared(study: Study) -> tuple[str, ...]:
+def _prepared(study: Study, columns: bool) -> tuple[str, ...]:
+    """Return what a preparation sums; columns: whether it looks at any."""
+    if not columns:
+        return ("how many rows there are",)
     contract = study.data
     kinds = [contract.columns[name].type for name in contract.features]
     contents = ["how many rows there are"]

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import secrets
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -23,11 +22,11 @@ from client import differencing, store
 from client.approval import Approval
 from client.approval import check as check_approval
 from client.budget import Spending
+from client.hospital import Hospital
 from client.ledger import Charge
 from client.locking import study_lock
-from client.policy import Policy
 from client.secagg_state import Member
-from client.site import Site, SiteState, answer, cost
+from client.site import Site, answer, cost
 from client.store import Kept
 from shared import codec, packing
 from shared.errors import ApprovalError, ConsiliumError, ProtocolError, Refusal
@@ -45,46 +44,8 @@ from shared.messages import (
 from shared.methods.base import PlainMean
 from shared.packing import Packed
 from shared.plan import plan_of
-from shared.secagg.keys import Entropy, SigningKey
 
 log = logging.getLogger("consilium.client")
-
-Record = Callable[[str, Mapping[str, Any]], None]
-"""Appends a line to the hospital's record: the event, and its fields."""
-Pay = Callable[[str, Charge], None]
-"""Charges what noised words cost: the part of ``site.toml`` that the data came from, and the charge."""
-Report = Callable[[Approval, Site, SiteState], None]
-"""Makes the hospital's own report of a finished run."""
-
-
-def _no_budget(_dataset: str, _wanted: Charge) -> None:
-    raise Refusal("no-budget", "this hospital has no ledger for studies with noise")
-
-
-@dataclass(frozen=True, eq=False)
-class Hospital:
-    """Who answers, and under which rules.
-
-    folder: the hospital's own.
-    code: digest of the code that runs here.
-    approvals: of a study by its digest, as it stands now; None where there is none. It is the same object until the
-        hospital approves or withdraws.
-    record: of everything that leaves.
-    pay: charges a draw of noise to the ledger of the data that an approval is about, before any of it leaves; raises
-        Refusal.
-    report: of a finished run, for the hospital alone.
-    """
-
-    name: str
-    folder: Path
-    signing: SigningKey
-    policy: Policy
-    code: str
-    approvals: Callable[[str], Approval | None]
-    record: Record
-    entropy: Entropy = secrets.token_bytes
-    pay: Pay = _no_budget
-    report: Report = lambda _approval, _site, _state: None
 
 
 @dataclass(eq=False)
@@ -302,8 +263,8 @@ class Desk:
 
     @staticmethod
     def _is_compared(study: _Open) -> bool:
-        """Whether a study's patients are still to be held against others': noise hides each of them anyway."""
-        return not study.remembered and study.approval.study.privacy is None
+        """Whether a study's patients are still to be held against others'."""
+        return not study.remembered and differencing.is_compared(study.approval.study)
 
     def _record(self, request: Request | None, reply: Reply, packed: Packed, again: bool = False) -> None:
         heading = reply.heading

@@ -6,7 +6,9 @@ nearly the same ones. Two cohorts are nearly the same if they have patients in c
 of the hospital's policy are in one and not in the other. Each part of one (to train on, held out) is held against each
 part of the other, and all of one against all of the other: a study with another split adds up to the same whole.
 
-Who a patient is, the study's column of patient ids says; without one, the row's number. Where exactly the same patients
+Who a patient is, the study's column of patient ids says; without one, the row's number, and then two tables of other
+patients but nearly the same length look alike: to tell them apart by what rows say would miss a patient who left, in a
+study with other columns, and a refusal too many harms nobody. Where exactly the same patients
 are in both, and the columns are declared alike, their rows are compared, too: a record that was corrected is as good as
 a patient who left and another who came, and row numbers stay as they are when one row goes and another comes.
 
@@ -45,8 +47,11 @@ from shared.errors import ProtocolError, Refusal
 from shared.examples import Examples, Part
 from shared.schema import DataContract
 from shared.secagg.keys import SigningKey
+from shared.study import Study
 
 FOLDER = "patients"
+NEAR = "nearly-the-same-patients"
+"""Code of the refusal."""
 _MAGIC = b"consilium patients behind sums 1\n"
 _HASH_BYTES = 8
 _KEY_BYTES = 32
@@ -70,6 +75,11 @@ class Cohort:
 
     training: Hashes
     held_out: Hashes
+
+
+def is_compared(study: Study) -> bool:
+    """Return whether a study's patients are held against those behind earlier sums: noise hides each of them anyway."""
+    return study.privacy is None
 
 
 def key_of(signing: SigningKey) -> bytes:
@@ -160,7 +170,7 @@ def check(folder: Path, cohort: Cohort, fewest: int) -> None:
     for path in sorted((folder / FOLDER).glob("*.bin")):
         if path.stem != own and nearly_the_same(cohort, _read(path), fewest):
             raise Refusal(
-                "nearly-the-same-patients",
+                NEAR,
                 "an earlier sum was over nearly the same patients of this hospital, and could be subtracted",
             )
 

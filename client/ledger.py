@@ -107,12 +107,14 @@ class Ledger:
         """Of all charges."""
         return tuple(entry.charge.spending for entry in self.entries)
 
-    def cost(self, planned: Sequence[Spending], budget: Budget) -> Cost:
+    def cost(self, planned: Sequence[Spending], budget: Budget, reserved: Sequence[Spending] = ()) -> Cost:
         """Return what planned events would cost on top of all charges, and whether the budget covers them.
 
         planned: one spending at least.
+        reserved: not charged yet, and counted as if it were (``client/reserved.py``).
         """
-        return plan_cost(self.spendings, planned, budget, self.orders or orders_for(planned, budget))
+        before = (*self.spendings, *reserved)
+        return plan_cost(before, planned, budget, self.orders or orders_for(planned, budget))
 
 
 def place(folder: Path, name: str) -> Path:

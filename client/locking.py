@@ -17,15 +17,15 @@ from shared import files
 from shared.errors import ApprovalError
 
 _POLL_S = 0.02
+_WAIT_S = 2.0
 
 
 @contextlib.contextmanager
-def study_lock(folder: Path, digest: str, wait_s: float = 2.0) -> Iterator[None]:
-    """Keep other processes and threads from changing what a hospital has of one study.
+def study_lock(folder: Path, digest: str) -> Iterator[None]:
+    """Keep other processes and threads from changing what a hospital has of one study; they are waited for.
 
     folder: the hospital's.
     digest: of the study.
-    wait_s: how long it is waited for.
 
     Raises: ApprovalError if another one holds it for longer, or it cannot be made.
     """
@@ -36,7 +36,7 @@ def study_lock(folder: Path, digest: str, wait_s: float = 2.0) -> Iterator[None]
     except OSError as error:
         raise ApprovalError(f"{path}: cannot be locked: {error.strerror}.") from None
     try:
-        end = time.monotonic() + wait_s
+        end = time.monotonic() + _WAIT_S
         while not _taken(descriptor):
             if time.monotonic() >= end:
                 raise ApprovalError("another command works on this study right now. Try again in a moment.")

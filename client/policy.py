@@ -207,7 +207,7 @@ def _of_subsets(policy: Policy, subsets: bool) -> Iterator[Broken]:
         yield Broken(
             "data-dependent-subsets",
             "data_dependent_subsets: expected no sums over subsets that the data choose. Received: a study with such"
-            " sums.",
+            " sums. To allow them, write data_dependent_subsets = true.",
         )
 
 

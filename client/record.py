@@ -70,36 +70,46 @@ def in_words(found: Iterable[Mapping[str, Any]], shown: int | None = None) -> It
 def _what(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
     match line.get("event"):
         case "joined":
-            return f"joined the consortium {line.get('consortium')}, fingerprint {str(line.get('fingerprint'))[:16]}"
+            said = f"joined the consortium {line.get('consortium')}, fingerprint {str(line.get('fingerprint'))[:16]}"
         case "approved":
             members = ", ".join(sorted(line.get("members") or {}))
-            return (
+            said = (
                 f"approved {line.get('name')} for {line.get('runs')} run(s) with {members};"
                 f" snapshot {_short(line.get('cohort'))}, code {_short(line.get('code'))}"
             )
         case "withdrawn":
-            return f"withdrew {line.get('name')}"
+            said = f"withdrew {line.get('name')}"
+        case "charged":
+            said = (
+                f"{_name(line, names)}, run {_short(line.get('run'))}: charged a sum to the ledger"
+                f" {line.get('ledger')}, line {line.get('line')} (digest {_short(line.get('digest'))})"
+            )
         case "reply":
-            return _reply(line, names)
+            said = _reply(line, names)
         case "recovered":
-            return f"mended the record after a crash: {line.get('cut_bytes')} bytes of a line that was never finished"
-    fields = {key: value for key, value in line.items() if key not in ("n", "time", "event", "previous")}
-    return " ".join([str(line.get("event")), *(f"{key}={value}" for key, value in fields.items())])
+            said = f"mended the record after a crash: {line.get('cut_bytes')} bytes of a line that was never finished"
+        case other:
+            fields = {key: value for key, value in line.items() if key not in ("n", "time", "event", "previous")}
+            said = " ".join([str(other), *(f"{key}={value}" for key, value in fields.items())])
+    return said
 
 
 def _reply(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    study = str(line.get("study"))
-    name = names.get(study) or (f"study {_short(study)}" if study else "no study")
     asked = _ASKED.get(str(line.get("asked")), "for something unreadable")
     run = f", run {_short(line.get('run'))}" if line.get("run") else ""
     number = f", exchange {line['round']}" if line.get("round") else ""
     again = ", the same once more" if line.get("again") else ""
-    where = f"{name}{run}{number}: was asked {asked}"
+    where = f"{_name(line, names)}{run}{number}: was asked {asked}"
     size = f"{line.get('bytes')} bytes, digest {_short(line.get('digest'))}"
     if line.get("said") == "Refused":
         return f"{where}, refused: {code_meaning(str(line.get('code')))} ({line.get('code')}; {size}{again})"
     said = _SAID.get(str(line.get("said")), str(line.get("said")))
     return f"{where}, sent {said} ({size}{again})"
+
+
+def _name(line: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    study = str(line.get("study"))
+    return names.get(study) or (f"study {_short(study)}" if study else "no study")
 
 
 def _short(digest: object) -> str:

@@ -22,6 +22,7 @@ from client.policy import Policy
 from shared import files
 from shared.errors import OutputError
 from shared.examples import Examples, Part, concatenate
+from shared.methods import METHODS
 from shared.metrics import Judgement
 from shared.pages import environment
 from shared.study import Study
@@ -131,9 +132,10 @@ def _asked(approval: Approval, record: Iterable[Mapping[str, Any]]) -> tuple[tup
     ledgers = ", ".join(sorted({str(line.get("ledger")) for line in charges}))
     masks = "on: the aggregator gets only sums over several hospitals"
     withdrawn = approval.withdrawn_at
+    said = METHODS[study.method.name].outputs
     facts = [
         ("Study", study.name),
-        ("Predicts", study.data.label),
+        ("Says", said) if said else ("Predicts", study.data.label),
         ("Method", f"{study.method.name}, at most {plural(study.method.rounds, 'training round')}"),
         ("Secure aggregation", masks if study.aggregation.secure else "off: the aggregator saw this hospital's sums"),
         (

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from client import costs, description, settings
+from client import costs, description, differencing, settings
 from client.approval import Approval, Proposal
 from client.costs import Bill
 from client.data import mapping
@@ -19,9 +19,10 @@ from client.data.split import SiteData, site_data
 from client.policy import Policy, violations
 from shared import enrolment
 from shared.enrolment import Roster, Welcome
-from shared.errors import ApprovalError, EnrolmentError, StudyError
+from shared.errors import ApprovalError, EnrolmentError, Refusal, StudyError
 from shared.methods import METHODS
 from shared.secagg import roster
+from shared.secagg.keys import SigningKey
 from shared.study import Study, load_study
 
 
@@ -32,6 +33,7 @@ class Review:
     study, text: the study, and its file as it was read.
     dataset: the part of ``site.toml`` that the data came from.
     opted_out: (patients, rows) left out before anything else.
+    near: what the hospital is told where an earlier sum was over nearly the same patients; else empty.
     owed: what it would cost of the privacy budget; None for a study without ``[privacy]``.
     """
 
@@ -41,6 +43,7 @@ class Review:
     dataset: str
     data: SiteData
     opted_out: tuple[int, int]
+    near: str = ""
     owed: Bill | None = None
 
     def describe(self, sites: int) -> str:
@@ -54,10 +57,11 @@ class Review:
         return description.text(self.study, self.data, self.opted_out, self.policy, sites, leaving, self.owed)
 
     def violations(self, sites: int) -> tuple[str, ...]:
-        """Return what the hospital's policy does not allow, and its budget does not cover, one sentence each."""
-        parameters = description.what_leaves(self.study, self.data, sites).parameters
+        """Return what the hospital's rules do not allow, and its budget does not cover, one sentence each."""
+        leaving = description.what_leaves(self.study, self.data, sites)
+        rules = violations(self.policy, self.study, self.data, sites, leaving.parameters, leaving.subsets)
         unpaid = costs.broken(self.owed) if self.owed else ()
-        return (*violations(self.policy, self.study, self.data, sites, parameters), *unpaid)
+        return (*rules, *([self.near] if self.near else []), *unpaid)
 
     def fewest_sites(self) -> int:
         """Return with how many hospitals the study is described where there is no roster yet."""
@@ -76,14 +80,15 @@ class Review:
         return Proposal(self.study, self.text, self.data, self.dataset, members, code, self.policy.runs, broken)
 
 
-def review(folder: Path, study_path: Path, name: str, wanted: str | None) -> Review:
+def review(folder: Path, study_path: Path, name: str, signing: SigningKey, wanted: str | None) -> Review:
     """Read a hospital's data under a study's contract.
 
     folder: the hospital's.
-    name: the hospital's.
+    name, signing: the hospital's; with the key it knows whose sums it released.
     wanted: the part of ``site.toml`` with the data, or None where it is clear which.
 
-    Raises: ConsiliumError saying what is wrong with the study, with ``site.toml``, with the data, or with the ledger.
+    Raises: ConsiliumError saying what is wrong with the study, with ``site.toml``, with the data, with the ledger, or
+        with what is remembered of patients behind sums.
     """
     study = load_study(study_path)
     try:
@@ -100,7 +105,33 @@ def review(folder: Path, study_path: Path, name: str, wanted: str | None) -> Rev
     found = mapping.mapped(raw, how, study.data, where)
     data = site_data(study.data, found.raw, name, study.study.seed)
     opted_out = (found.opted_out_patients, found.opted_out_rows)
-    return Review(study, text, own.policy, dataset, data, opted_out, costs.bill(folder, own, dataset, study, data))
+    near = _near(folder, study, data, own.policy, signing)
+    owed = costs.bill(folder, own, dataset, study, data)
+    return Review(study, text, own.policy, dataset, data, opted_out, near, owed)
+
+
+def _near(folder: Path, study: Study, data: SiteData, policy: Policy, signing: SigningKey) -> str:
+    """Return what the node would say before the first sum, and what to do; empty where it would say nothing."""
+    if not differencing.is_compared(study):
+        return ""
+    try:
+        behind = differencing.cohort_of(data, study.data, differencing.key_of(signing))
+        differencing.check(folder, behind, policy.min_difference)
+    except Refusal as refusal:
+        if refusal.code != differencing.NEAR:
+            raise
+        sentence = (
+            f"min_difference: {refusal.hint}. Approve the study once {policy.min_difference:,} patients or more have"
+            " come or gone, or write a smaller min_difference, knowing that whoever has both sums can compute the part"
+            " of the patients who differ."
+        )
+        if study.data.patient_id:
+            return sentence
+        return (
+            f"{sentence} The study names no patient_id, so rows are told apart by their numbers alone: if the earlier"
+            " sum was over another table, ask for a patient_id."
+        )
+    return ""
 
 
 def changes(before: Approval | None, proposal: Proposal) -> str:

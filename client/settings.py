@@ -168,8 +168,9 @@ class Settings:
     budget: Budget | None = None
 
     def ledger_of(self, dataset: str) -> str:
-        """Return the name of the ledger that a part ``[data.NAME]`` spends from."""
-        return self.data[dataset].ledger or dataset
+        """Return the name of the ledger that a part ``[data.NAME]`` spends from; a part that is gone has its own."""
+        part = self.data.get(dataset)
+        return (part and part.ledger) or dataset
 
 
 def template() -> str:

@@ -5,6 +5,7 @@ A page is one HTML file. It needs no network and runs no script; every text is e
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 _SHARED = Path(__file__).parent / "templates"
 
 
+@cache
 def environment(templates: Path) -> Environment:
-    """Return jinja2's environment for the templates in a folder; ``style.css`` is there, too.
+    """Return jinja2's environment for a folder's templates, compiled once; ``head.html``, ``style.css`` are there, too.
 
     Names that a template uses and nobody gave are errors. The filter ``breakable`` lets a name be wrapped, and
     ``marked`` shows what stands between backticks as code.

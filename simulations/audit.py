@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.data.split import SiteData
+from shared.errors import StudyError
 from shared.metrics import Interval
 from shared.randomness import generator
 from shared.secagg.keys import Entropy
@@ -119,6 +120,15 @@ class Audit:
         return tuple(found)
 
 
+def check(study: Study) -> None:
+    """Raise StudyError for a study that keeps whole hospitals private: canaries are patients."""
+    if study.privacy and study.privacy.unit == "site":
+        raise StudyError(
+            f"{study.name}: an audit guesses which patients were in the data, and holds that against an epsilon for one"
+            ' patient. Received: [privacy] unit = "site", whose epsilon is for one hospital.'
+        )
+
+
 def audit(
     study: Study,
     data: Mapping[str, SiteData],
@@ -132,10 +142,11 @@ def audit(
     tell: called with what is being done.
     entropy: the sites' source of keys and noise.
 
-    Raises: StudyError if there is no room for canaries.
+    Raises: StudyError if there is no room for canaries, or as ``check``.
     """
     from threadpoolctl import threadpool_limits
 
+    check(study)
     started = time.perf_counter()
     with threadpool_limits(limits=study.study.threads):
         tell("training the model that is attacked")

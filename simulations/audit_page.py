@@ -10,15 +10,12 @@ import numpy as np
 
 from server.charts import COLOURS
 from server.svg import GREY, drawn
-from shared import files
-from shared.errors import NotWritten
 from shared.metrics import Interval
-from shared.pages import environment
 from shared.wording import plural, seconds_text
+from simulations import pages
 from simulations.attacks.membership import LOW_RATE, Attack
 from simulations.audit import CONFIDENCE_TEXT, Audit, audit_of
 
-TEMPLATES = Path(__file__).parent / "templates"
 JSON, PAGE = "audit.json", "audit.html"
 
 
@@ -27,46 +24,36 @@ def write(found: Audit, folder: Path) -> None:
 
     Raises: NotWritten.
     """
-    path = folder / PAGE
-    try:
-        files.replace_text(path, render(found))
-        path = folder / JSON
-        files.replace_json(path, audit_of(found))
-    except OSError as error:
-        raise NotWritten(path, error) from None
+    pages.write(folder, (PAGE, render(found)), (JSON, audit_of(found)))
 
 
 def render(found: Audit) -> str:
     """Return the page as one HTML text."""
     canary, privacy = found.canary, found.study.privacy
     tone = "no" if found.contradictions else ("yes" if privacy else "open")
-    return (
-        environment(TEMPLATES)
-        .get_template(PAGE)
-        .render(
-            {
-                "study": found.study,
-                "found": found,
-                "canary": canary,
-                "membership": found.membership,
-                "tone": tone,
-                "answer": verdict(found),
-                "confidence": CONFIDENCE_TEXT,
-                "low_rate": f"{100 * LOW_RATE:.0f} %",
-                "allowed": int(LOW_RATE * found.membership.others),
-                "attacks": [
-                    (name, _interval(attack.auc), _interval(attack.low_rate))
-                    for name, attack in _attacks(found).items()
-                ],
-                "reaches": [
-                    (stage, f"{reach.l2:.4g}", f"{reach.influence.l2:.4g}", f"{reach.ratio:.3f}")
-                    for stage, reach in canary.reaches.items()
-                ],
-                "seconds": seconds_text(found.seconds),
-                "roc": _safe(_roc(_attacks(found))),
-                "bounds": _safe(_bounds(found)),
-            }
-        )
+    return pages.render(
+        PAGE,
+        {
+            "study": found.study,
+            "found": found,
+            "canary": canary,
+            "membership": found.membership,
+            "tone": tone,
+            "answer": verdict(found),
+            "confidence": CONFIDENCE_TEXT,
+            "low_rate": f"{100 * LOW_RATE:.0f} %",
+            "allowed": int(LOW_RATE * found.membership.others),
+            "attacks": [
+                (name, _interval(attack.auc), _interval(attack.low_rate)) for name, attack in _attacks(found).items()
+            ],
+            "reaches": [
+                (stage, f"{reach.l2:.4g}", f"{reach.influence.l2:.4g}", f"{reach.ratio:.3f}")
+                for stage, reach in canary.reaches.items()
+            ],
+            "seconds": seconds_text(found.seconds),
+            "roc": _safe(_roc(_attacks(found))),
+            "bounds": _safe(_bounds(found)),
+        },
     )
 
 

@@ -7,13 +7,10 @@ from typing import Any
 
 from server.charts import COLOURS
 from server.svg import GREY, drawn
-from shared import files
-from shared.errors import NotWritten
-from shared.pages import environment
 from shared.wording import METRIC_WORDS, number_text, seconds_text, value_text
+from simulations import pages
 from simulations.sweep import Sweep, sweep_of
 
-TEMPLATES = Path(__file__).parent / "templates"
 JSON, PAGE = "sweep.json", "sweep.html"
 
 
@@ -22,13 +19,7 @@ def write(found: Sweep, folder: Path) -> None:
 
     Raises: NotWritten.
     """
-    path = folder / PAGE
-    try:
-        files.replace_text(path, render(found))
-        path = folder / JSON
-        files.replace_json(path, sweep_of(found))
-    except OSError as error:
-        raise NotWritten(path, error) from None
+    pages.write(folder, (PAGE, render(found)), (JSON, sweep_of(found)))
 
 
 def rows(found: Sweep) -> list[list[str]]:
@@ -51,21 +42,18 @@ def render(found: Sweep) -> str:
     from markupsafe import Markup
 
     heads, *lines = rows(found)
-    return (
-        environment(TEMPLATES)
-        .get_template(PAGE)
-        .render(
-            {
-                "study": found.study,
-                "seeds": found.seeds,
-                "metric": METRIC_WORDS[found.metric],
-                "heads": heads,
-                "rows": lines,
-                # No text of the study is drawn.
-                "chart": Markup(_chart(found)),  # noqa: S704
-                "seconds": seconds_text(found.seconds),
-            }
-        )
+    return pages.render(
+        PAGE,
+        {
+            "study": found.study,
+            "seeds": found.seeds,
+            "metric": METRIC_WORDS[found.metric],
+            "heads": heads,
+            "rows": lines,
+            # No text of the study is drawn.
+            "chart": Markup(_chart(found)),  # noqa: S704
+            "seconds": seconds_text(found.seconds),
+        },
     )
 
 

@@ -60,7 +60,7 @@ class Observed:
 
     @cached_property
     def method(self) -> Any:
-        """What was trained, a ``TrainingMethod`` that knows its preparation."""
+        """What was trained, a ``ModelMethod`` that knows its preparation."""
         return self.plan.method(self.state, TRAIN)
 
     @cached_property

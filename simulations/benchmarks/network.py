@@ -12,7 +12,6 @@ hospitals do at once on the same processor counts as work.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import re
@@ -29,7 +28,7 @@ from shared.provenance import versions
 from shared.study import load_study
 from simulations.benchmarks import network_peer
 from simulations.benchmarks.network_consortium import Consortium, until, write_data, write_study, write_wide_study
-from simulations.benchmarks.secagg import Line, Others, Sense, ratio, table
+from simulations.benchmarks.secagg import Line, Others, Sense, ratio, report
 from simulations.datasets import DATASETS
 from simulations.datasets.base import load
 from simulations.partition import partition
@@ -235,19 +234,8 @@ def main() -> None:
         for part in options.only:
             print(f"{part}", flush=True)
             lines += PARTS[part](Path(folder), options.repeats)
-    busy = others.processors()
-    print(f"\n{table(lines)}")
-    print(f"\nprocessors: {os.cpu_count()}" + ("" if busy is None else f", kept busy by others: {busy:.2f}"))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "lines": [{**dataclasses.asdict(line), "met": line.met} for line in lines],
-        "repeats": options.repeats,
-        "processors": os.cpu_count(),
-        "busy_with_others": busy,
-        "versions": versions(),
-    }
-    options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"numbers  {options.output}")
+    print()
+    report(lines, options.repeats, others.processors(), versions(), options.output)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -135,6 +135,25 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
+def report(lines: Sequence[Line], repeats: int, busy: float | None, packages: Mapping[str, str], output: Path) -> None:
+    """Print a benchmark's lines, and write them into a file.
+
+    busy: how many processors others kept busy meanwhile; packages: their versions.
+    """
+    print(table(lines))
+    print(f"\nprocessors: {os.cpu_count()}" + ("" if busy is None else f", kept busy by others: {busy:.2f}"))
+    numbers = {
+        "lines": [{**dataclasses.asdict(line), "met": line.met} for line in lines],
+        "repeats": repeats,
+        "processors": os.cpu_count(),
+        "busy_with_others": busy,
+        "versions": dict(packages),
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    print(f"numbers  {output}")
+
+
 class Others:
     """How busy other processes kept the processors, from ``/proc/stat``; unknown where there is none.
 
@@ -179,19 +198,7 @@ def main() -> None:
     others = Others()
     # The network last: its threads stay behind in the process.
     lines = [*masking(10 * options.repeats), *crypto(options.repeats), *memory(), *training(options.repeats)]
-    busy = others.processors()
-    print(table(lines))
-    print(f"\nprocessors: {os.cpu_count()}" + ("" if busy is None else f", kept busy by others: {busy:.2f}"))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "lines": [{**dataclasses.asdict(line), "met": line.met} for line in lines],
-        "repeats": options.repeats,
-        "processors": os.cpu_count(),
-        "busy_with_others": busy,
-        "versions": versions(),
-    }
-    options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"numbers  {options.output}")
+    report(lines, options.repeats, others.processors(), versions(), options.output)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from client import identity
@@ -46,10 +50,32 @@ def consortium_of(folder: Path, *names: str) -> dict[str, Path]:
 
     ``folder/ROSTER.json`` is the newest roster, ``folder/small.toml`` the study.
     """
+    return _copied(_consortium(names), folder, names)
+
+
+def joined(folder: Path, *names: str) -> dict[str, Path]:
+    """The same, joined."""
+    return _copied(_joined(names), folder, names)
+
+
+def _copied(made: Path, folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    return {name: folder / name for name in names}
+
+
+def _new() -> Path:
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder)
+
+
+@cache
+def _consortium(names: tuple[str, ...]) -> Path:
+    """Made once for all tests: their hospitals have the same keys."""
+    folder = _new()
     server = folder / "coordinator"
     consortium.init(server, "Heart", "127.0.0.1:9443", ["127.0.0.1"], NOON - timedelta(minutes=1))
-    places = {name: folder / name for name in names}
-    for place in places.values():
+    for place in (folder / name for name in names):
         identity.init(place, place.name, NOON)
         welcome = enrolment.enrol(server, enrolment.read_request(place / identity.REQUEST), NOON)
         (place / "WELCOME.json").write_text(to_text(welcome))
@@ -57,12 +83,12 @@ def consortium_of(folder: Path, *names: str) -> dict[str, Path]:
         (place / "site.toml").write_text(SETTINGS)
     (folder / "ROSTER.json").write_text((server / "roster.json").read_text())
     (folder / "small.toml").write_text(STUDY)
-    return places
+    return folder
 
 
-def joined(folder: Path, *names: str) -> dict[str, Path]:
-    """The same, joined."""
-    places = consortium_of(folder, *names)
-    for place in places.values():
+@cache
+def _joined(names: tuple[str, ...]) -> Path:
+    folder = _new()
+    for place in consortium_of(folder, *names).values():
         identity.join(place, place / "WELCOME.json", NOON)
-    return places
+    return folder

@@ -14,8 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from client import approval, costs, deployment, ledger, settings
-from client.approval import Proposal
+from client import costs, deployment, ledger, settings
 from client.data.split import SiteData
 from client.deployment import Approvals
 from client.desk import Desk
@@ -35,27 +34,11 @@ from shared.messages import Reply, Request
 from shared.methods.base import PlainMean
 from shared.packing import Packed
 from shared.plan import plan_of
-from shared.secagg.keys import SigningKey
-from shared.study import load_study
 from tests.builders import ticking
 from tests.secure import InsecureEntropy
-from tests.unit.server.desks import CODE, NOW, Desks
+from tests.unit.server.desks import CODE, HEAD, NOW, Desks
 
-STUDY = """
-[study]
-name = "small"
-question = "Does it work?"
-seed = 7
-
-[data]
-kind = "table"
-label = "y"
-max_rows_per_site = 1000
-
-[data.columns.x0]
-type = "number"
-range = [-10.0, 10.0]
-missing = [99]
+STUDY = f"""{HEAD}missing = [99]
 
 [data.columns.sex]
 type = "category"
@@ -108,19 +91,13 @@ class PrivateDesks(Desks):
     """One hospital for each letter, with sixty patients each; all have approved the study for nine runs."""
 
     def __init__(self, folder: Path, names: str = "abcd", text: str = STUDY, budget: str = BUDGET) -> None:
-        self.folder, self.policy, self.budget = folder, POLICY, budget
-        self.study_file = folder / "study.toml"
-        self.study_file.write_text(text)
-        self.study, self.text = load_study(self.study_file), text
-        self.signing = {name: SigningKey(name.encode() * 32) for name in names}
-        self.identities = {name: key.public for name, key in self.signing.items()}
-        self.records: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        self.starts = dict.fromkeys(names, 0)
-        for name in names:
-            (folder / name).mkdir()
-            self.pays(name, budget)
-            self.treats(name, patients_of(name))
-        self.desks = {name: self._desk(name) for name in names}
+        self.budget, self.starts = budget, dict.fromkeys(names, 0)
+        super().__init__(folder, names, text, POLICY)
+
+    def _found(self, name: str, rng: np.random.Generator) -> None:
+        (self.folder / name).mkdir()
+        self.pays(name, self.budget)
+        self.treats(name, patients_of(name))
 
     def copied(self, folder: Path, starts: int) -> PrivateDesks:
         """Return the same hospitals in another folder, with nodes that were started so often before."""
@@ -141,7 +118,7 @@ class PrivateDesks(Desks):
         owed = costs.bill(folder, settings.load(folder), "small", self.study, data)
         assert owed is not None
         costs.begin(folder, owed, NOW)
-        approval.approve(folder, Proposal(self.study, self.text, data, "small", self.identities, CODE, 9), NOW)
+        self._approve(name, data)
 
     def _desk(self, name: str) -> Desk:
         folder = self.folder / name

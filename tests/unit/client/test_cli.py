@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client import approval, cli, ledger, settings
+from client import approval, cli, ledger, locking, record, settings
 from client.locking import study_lock
 from shared import chain
 from shared.errors import ConsiliumError
@@ -139,6 +139,11 @@ def test_check_works_before_a_hospital_has_joined(tmp_path: Path) -> None:
     north = consortium_of(tmp_path, "north")["north"]
 
     assert "What would leave" in ran("check", north, tmp_path / "small.toml")
+
+
+def test_check_does_not_count_the_members_of_a_roster_as_old_as_the_enrolment(made: Path) -> None:
+    """North was the first to be enrolled: its welcome names nobody else."""
+    assert "min_sites" not in ran("check", made / "north", made / "small.toml")
 
 
 def test_check_says_what_the_policy_does_not_allow(north: Path) -> None:
@@ -279,7 +284,8 @@ def test_what_was_approved_meanwhile_by_another_command_is_looked_at_again(
     assert ["approved"] == events(north)
 
 
-def test_of_two_who_approve_at_once_one_waits_or_is_refused(north: Path) -> None:
+def test_of_two_who_approve_at_once_one_waits_or_is_refused(north: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "_WAIT_S", 0.1)
     digest = load_study(north.parent / "small.toml").digest
     with study_lock(north, digest):
         said = refused(*approve(north, "--yes"))
@@ -373,6 +379,21 @@ def test_the_record_in_words(tmp_path: Path) -> None:
     assert "small, run another, exchange 1: was asked for its sum, refused: " in refusal
     assert "(runs-used-up; " in refusal
     assert [refusal] == ran("audit", north, "show", "--last", "1").splitlines()
+
+
+def test_a_charge_is_in_the_record_in_words() -> None:
+    known = {"n": 1, "time": "2026-11-21T12:00:00Z", "event": "approved", "study": "ab" * 32, "name": "small"}
+    charge = {
+        "event": "charged",
+        "ledger": "heart",
+        "study": "ab" * 32,
+        "run": "cd" * 32,
+        "line": 4,
+        "digest": "ef" * 32,
+    }
+    said = list(record.in_words([known, {"n": 2, "time": "2026-11-21T12:00:01Z", **charge}]))[-1]
+
+    assert said.endswith(f"small, run {'cd' * 8}: charged a sum to the ledger heart, line 4 (digest {'ef' * 8})")
 
 
 @pytest.mark.parametrize("command", ["check", "approve"])

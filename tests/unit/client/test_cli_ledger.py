@@ -98,7 +98,7 @@ def test_it_shows_what_is_left(north: Path) -> None:
     found = json.loads(ran(north, "--json"))["ledgers"][1]
 
     assert [epsilon(9), 0.9, 0.1] == pytest.approx([found["epsilon"], found["share"], found["left"]])
-    assert "90.0% spent, 10.0% left of epsilon 1.3085 at delta 1e-05; spent: epsilon 1.235" in ran(north)
+    assert "90.0 % spent, 10.0 % left of epsilon 1.3085 at delta 1e-05; spent: epsilon 1.235" in ran(north)
 
 
 def test_it_says_which_data_share_a_ledger_and_shows_those_without_a_charge(north: Path) -> None:
@@ -107,7 +107,7 @@ def test_it_says_which_data_share_a_ledger_and_shows_those_without_a_charge(nort
     assert [("lungs", ["lungs"], 0), ("small", ["small", "follow_up"], 10)] == [
         (each["ledger"], each["data"], each["lines"]) for each in found
     ]
-    assert ran(north).startswith("lungs  data: lungs\n  0.0% spent, 100.0% left of ")
+    assert ran(north).startswith("lungs  data: lungs\n  0.0 % spent, 100.0 % left of ")
     assert "spent: epsilon 0\n  nothing was charged yet" in ran(north)
 
 

@@ -264,3 +264,11 @@ def test_a_first_row_of_patients_is_not_shown_as_column_names() -> None:
 
     assert "Is the first line of the file the line of column names?" in str(raised.value)
     assert "Jane Doe" not in str(raised.value)
+
+
+def test_a_text_is_found_under_the_hospitals_name_and_has_no_codes() -> None:
+    genes = contract(texts={"gene": {"letters": "ACGT", "length": 2}})
+    found = mapped(two_rows(SEQ=["AC", "GT"]), genes, columns={"gene": "SEQ"})
+    assert ["AC", "GT"] == found.raw.columns["gene"].tolist()
+    assert [f"{WHERE} codes: 'gene' is a text of letters: it has no codes."] == fault(genes, codes={"gene": {"x": "A"}})
+    assert "the study has no column 'gene 1'" in fault(genes, columns={"gene 1": "SEQ"})[0]

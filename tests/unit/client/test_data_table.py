@@ -14,6 +14,7 @@ from client.data.images import ImageArchive, ImageFolder
 from client.data.source import open_source, source_type
 from client.data.table import CsvTable, ParquetTable
 from shared.errors import DataError
+from shared.schema import Column, DataContract, Text
 from tests.builders import table_study
 
 
@@ -154,6 +155,18 @@ def test_a_path_that_may_not_be_looked_at_says_so(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Path, "exists", forbidden)
     with pytest.raises(DataError, match=r"far/a\.csv: cannot be read: Permission denied"):
         source_type(Path("far/a.csv"))
+
+
+def test_a_table_serves_a_study_about_sequences(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("gene,y\nAC,1\n")
+    sequences = DataContract(
+        kind="sequences",
+        label="y",
+        columns={"y": Column(type="category", levels=(0, 1))},
+        texts={"gene": Text(letters="ACGT", length=2)},
+    )
+    assert ["AC"] == open_source(path, sequences).load().columns["gene"].tolist()
 
 
 def test_images_do_not_serve_a_study_about_a_table(tmp_path: Path) -> None:

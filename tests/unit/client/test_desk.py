@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client import approval, cli, cohort, identity, store
+from client import approval, cli, cohort, identity, locking, store
 from client.desk import Desk
 from client.locking import study_lock
 from shared import codec, packing
-from shared.errors import AuditError
+from shared.errors import ApprovalError, AuditError
 from shared.examples import Part
 from shared.messages import Contributed, Ended, Ready, Refused
 from tests.unit.client.desks import approve, asked, contribute, end, hospital, opened, preflight, state_of, study_of
@@ -141,7 +141,8 @@ def test_a_study_that_is_withdrawn_while_it_is_answered_lets_nothing_out(north: 
     assert {} == dict(store.read(state_of(north)).released)
 
 
-def test_while_somebody_approves_the_study_the_desk_says_so(north: Path) -> None:
+def test_while_somebody_approves_the_study_the_desk_says_so(north: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "_WAIT_S", 0.1)
     desk, release, taken = opened(north), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -242,10 +243,27 @@ def test_a_sum_whose_patients_cannot_be_written_down_does_not_leave(north: Path)
     assert {} == dict(store.read(state_of(north)).released)
 
 
+def approve_whatever_differs(north: Path) -> None:
+    """Approve under a rule that was another one then: the node holds to the one that stands now."""
+    path = north / "site.toml"
+    now = path.read_text()
+    path.write_text(f"{now}min_difference = 1\n")
+    approve(north)
+    path.write_text(now)
+
+
+def test_a_study_over_nearly_the_patients_of_an_earlier_sum_is_not_approved(north: Path) -> None:
+    asked(opened(north), contribute(north))
+    leaves(north, "p7")
+
+    with pytest.raises(ApprovalError, match="min_difference: an earlier sum was over nearly the same patients"):
+        approve(north)
+
+
 def test_the_same_study_without_one_patient_is_not_answered(north: Path) -> None:
     asked(opened(north), contribute(north))
     leaves(north, "p7")
-    approve(north)
+    approve_whatever_differs(north)
 
     assert "nearly-the-same-patients" == code(asked(opened(north), preflight(north)))
     assert "nearly-the-same-patients" == code(asked(opened(north), contribute(north, run="another")))
@@ -255,7 +273,7 @@ def test_another_study_without_one_patient_is_not_answered_by_a_node_that_was_st
     asked(opened(north), contribute(north))
     leaves(north, "p7")
     another_study(north)
-    approve(north)
+    approve_whatever_differs(north)
 
     assert "nearly-the-same-patients" == code(asked(opened(north), contribute(north)))
 
@@ -273,7 +291,7 @@ def test_withdrawing_a_study_does_not_make_its_patients_forgotten(north: Path) -
     CliRunner().invoke(cli.app, ["withdraw", str(north), "small"], catch_exceptions=False)
     leaves(north, "p7")
     another_study(north)
-    approve(north)
+    approve_whatever_differs(north)
 
     assert "nearly-the-same-patients" == code(asked(opened(north), contribute(north)))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from client import approval, identity
-from client.review import changes, review, roster_for
+from client import approval, differencing, identity
+from client.review import Review, changes, review, roster_for
 from shared.enrolment import Roster, Welcome, fingerprint, sign_roster, to_text
 from shared.errors import DataError, EnrolmentError, SettingsError, StudyError
 from shared.examples import Part
@@ -17,16 +17,21 @@ from shared.secagg.keys import SigningKey
 from tests.unit.client.hospitals import NOON, SETTINGS, STUDY, TABLE, joined
 
 CODE = "c" * 64
+KEY = SigningKey(b"k" * 32)
 THREE = {"north": b"n" * 32, "south": b"s" * 32, "west": b"w" * 32}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with settings, data and a study; a review needs no keys."""
+    """A folder with settings, data and a study."""
     (tmp_path / "site.toml").write_text(SETTINGS)
     (tmp_path / "table.csv").write_text(TABLE)
     (tmp_path / "small.toml").write_text(STUDY)
     return tmp_path
+
+
+def reviewed(folder: Path) -> Review:
+    return review(folder, folder / "small.toml", "north", KEY, None)
 
 
 def settings(folder: Path, more: str) -> None:
@@ -34,12 +39,12 @@ def settings(folder: Path, more: str) -> None:
 
 
 def patients(folder: Path) -> set[str]:
-    parts = review(folder, folder / "small.toml", "north", None).data.parts
+    parts = reviewed(folder).data.parts
     return {patient for rows in parts.values() for patient in rows.patients.tolist()}
 
 
 def test_the_hospitals_table_is_read_in_the_studys_terms(folder: Path) -> None:
-    found = review(folder, folder / "small.toml", "north", None)
+    found = reviewed(folder)
 
     assert ("small", "small", "north", STUDY) == (found.study.name, found.dataset, found.data.name, found.text)
     assert 100 == sum(map(len, found.data.parts.values()))
@@ -50,36 +55,79 @@ def test_who_opted_out_is_not_in_the_data_and_is_counted(folder: Path) -> None:
     settings(folder, '[data.small.opt_out]\ncolumn = "out"\nvalues = ["yes"]\n')
 
     assert {f"p{row}" for row in range(100)} - {"p7"} == patients(folder)
-    assert (1, 1) == review(folder, folder / "small.toml", "north", None).opted_out
+    assert (1, 1) == reviewed(folder).opted_out
 
 
 def test_one_patient_who_opts_out_moves_nobody_else_into_the_other_part(folder: Path) -> None:
-    before = review(folder, folder / "small.toml", "north", None).data.parts[Part.HELD_OUT].patients.tolist()
+    before = reviewed(folder).data.parts[Part.HELD_OUT].patients.tolist()
     (folder / "table.csv").write_text(TABLE.replace("p7,37,1,no\n", ""))
-    after = review(folder, folder / "small.toml", "north", None).data.parts[Part.HELD_OUT].patients.tolist()
+    after = reviewed(folder).data.parts[Part.HELD_OUT].patients.tolist()
 
     assert [patient for patient in before if patient != "p7"] == after
 
 
 def test_the_policy_of_the_hospital_is_held_against_the_study(folder: Path) -> None:
     settings(folder, "[policy]\nmin_patients = 101\n")
-    found = review(folder, folder / "small.toml", "north", None)
+    found = reviewed(folder)
 
     assert ("min_patients: expected at least 101 patients. Received: 100.",) == found.violations(3)
     assert found.violations(3) == found.proposal(THREE, CODE).violations
 
 
+def summed(folder: Path, first: int) -> None:
+    """Release a sum over all patients but the first ones, and let the hospital's table have all of them again."""
+    (folder / "table.csv").write_text("\n".join(line for n, line in enumerate(TABLE.split("\n")) if not 0 < n <= first))
+    found = reviewed(folder)
+    behind = differencing.cohort_of(found.data, found.study.data, differencing.key_of(KEY))
+    differencing.remember(folder, behind, 10)
+    (folder / "table.csv").write_text(TABLE)
+
+
+def test_a_study_over_nearly_the_patients_of_an_earlier_sum_is_said_with_what_to_do(folder: Path) -> None:
+    summed(folder, first=1)
+    [sentence] = reviewed(folder).violations(3)
+
+    assert "min_difference: an earlier sum was over nearly the same patients of this hospital, and could be" in sentence
+    assert "Approve the study once 10 patients or more have come or gone" in sentence
+    settings(folder, "[policy]\nmin_difference = 1\n")
+    assert () == reviewed(folder).violations(3)
+
+
+def test_of_a_study_without_patient_ids_it_is_said_that_another_table_looks_the_same(folder: Path) -> None:
+    (folder / "small.toml").write_text(STUDY.replace('patient_id = "patient"\n', ""))
+    (folder / "site.toml").write_text('[data.small]\npath = "table.csv"\n')
+    summed(folder, first=1)
+
+    assert "rows are told apart by their numbers alone: if the earlier sum was over another" in reviewed(folder).near
+
+
+def test_a_study_over_the_same_patients_or_quite_others_is_not_near(folder: Path) -> None:
+    summed(folder, first=0)
+    assert () == reviewed(folder).violations(3)
+
+    (folder / "table.csv").write_text(TABLE.replace("\np", "\nq"))
+    assert () == reviewed(folder).violations(3)
+
+
+def test_noise_hides_who_differs_from_an_earlier_sum(folder: Path) -> None:
+    summed(folder, first=1)
+    private = STUDY.replace("logistic-regression", "private-logistic-regression")
+    (folder / "small.toml").write_text(private + "[privacy]\nepsilon = 5.0\ndelta = 1e-4\n")
+
+    assert "" == reviewed(folder).near
+
+
 def test_the_budget_of_the_hospital_is_held_against_a_study_with_noise(folder: Path) -> None:
     private = STUDY.replace("logistic-regression", "private-logistic-regression")
     (folder / "small.toml").write_text(private + "[privacy]\nepsilon = 5.0\ndelta = 1e-4\n")
-    found = review(folder, folder / "small.toml", "north", None)
+    found = reviewed(folder)
 
     assert ["budget"] == [sentence.split(":")[0] for sentence in found.violations(3)]
     assert "What it costs of your privacy budget" in found.describe(3)
 
 
 def test_too_few_hospitals_for_masks_are_refused_with_what_to_do(folder: Path) -> None:
-    found = review(folder, folder / "small.toml", "north", None)
+    found = reviewed(folder)
 
     with pytest.raises(StudyError, match="Received: 2 in the roster"):
         found.proposal({"north": b"n" * 32, "south": b"s" * 32}, CODE)
@@ -97,7 +145,7 @@ def test_a_mapping_that_cannot_be_is_named(folder: Path, more: str, kind: type[E
     settings(folder, more)
 
     with pytest.raises(kind) as raised:
-        review(folder, folder / "small.toml", "north", None)
+        reviewed(folder)
     assert expected in str(raised.value)
 
 
@@ -106,17 +154,17 @@ def test_no_patient_is_in_what_is_said_about_bad_data(folder: Path, table: str) 
     (folder / "table.csv").write_text(table)
 
     with pytest.raises((DataError, SettingsError)) as raised:
-        review(folder, folder / "small.toml", "north", None)
+        reviewed(folder)
     # The folder's own name has digits too.
     said = str(raised.value).replace(str(folder), "")
     assert not {word for word in ("Jane", "John", "41", "52") if word in said}
 
 
 def test_changes_since_the_last_approval_are_counts_and_members(folder: Path) -> None:
-    first = review(folder, folder / "small.toml", "north", None).proposal(THREE, CODE)
+    first = reviewed(folder).proposal(THREE, CODE)
     before = approval.approve(folder, first, NOON)
     (folder / "table.csv").write_text(TABLE.replace("p7,37,1,no\n", "").replace("p8,", "q8,"))
-    again = review(folder, folder / "small.toml", "north", None)
+    again = reviewed(folder)
     members = {**{name: key for name, key in THREE.items() if name != "west"}, "east": b"e" * 32}
     said = changes(before, again.proposal(members, CODE))
 
@@ -125,14 +173,14 @@ def test_changes_since_the_last_approval_are_counts_and_members(folder: Path) ->
 
 
 def test_nothing_changed_is_nothing_said(folder: Path) -> None:
-    first = review(folder, folder / "small.toml", "north", None).proposal(THREE, CODE)
+    first = reviewed(folder).proposal(THREE, CODE)
 
     assert "" == changes(None, first)
     assert "" == changes(approval.approve(folder, first, NOON), first)
 
 
 def test_a_withdrawn_snapshot_is_not_looked_for(folder: Path) -> None:
-    first = review(folder, folder / "small.toml", "north", None).proposal(THREE, CODE)
+    first = reviewed(folder).proposal(THREE, CODE)
     approval.approve(folder, first, NOON)
 
     assert "" == changes(approval.withdraw(folder, first.study.digest, NOON), first)
@@ -151,9 +199,6 @@ def own(welcome: Welcome) -> bytes:
 def test_the_roster_is_the_welcomes_unless_a_newer_one_is_given(welcome: Welcome, tmp_path: Path) -> None:
     assert welcome.roster == roster_for(welcome, own(welcome))
     assert {"north", "south", "west"} == set(roster_for(welcome, own(welcome), tmp_path / "ROSTER.json").identities)
-
-
-KEY = SigningKey(b"k" * 32)
 
 
 def resigned(welcome: Welcome, roster: Roster) -> Welcome:

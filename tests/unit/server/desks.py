@@ -10,6 +10,7 @@ import numpy as np
 
 from client import approval
 from client.approval import Proposal
+from client.data.split import SiteData
 from client.deployment import Approvals
 from client.desk import Desk
 from client.hospital import Hospital
@@ -22,7 +23,7 @@ from shared.study import load_study
 from tests.builders import examples_of, site_of
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-STUDY = """
+HEAD = """
 [study]
 name = "small"
 question = "Does it work?"
@@ -36,7 +37,9 @@ max_rows_per_site = 1000
 [data.columns.x0]
 type = "number"
 range = [-10.0, 10.0]
-
+"""
+"""A study about x0, as far as every study of desks is the same."""
+STUDY = f"""{HEAD}
 [data.columns.y]
 type = "category"
 levels = [0, 1]
@@ -60,7 +63,7 @@ class Desks:
     """One hospital for each letter, with twenty patients each; all have approved one study and pinned each other."""
 
     def __init__(self, folder: Path, names: str, text: str = STUDY, policy: Policy = POLICY) -> None:
-        self.folder, self.policy = folder, policy
+        self.folder, self.policy, self.text = folder, policy, text
         self.study_file = folder / "study.toml"
         self.study_file.write_text(text)
         self.study = load_study(self.study_file)
@@ -69,11 +72,17 @@ class Desks:
         self.records: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         rng = np.random.default_rng(3)
         for name in names:
-            x = rng.normal(size=(20, 1))
-            data = site_of(name, examples_of(x, (x[:, 0] > 0).astype(float)))
-            proposal = Proposal(self.study, text, data, "small", self.identities, CODE, 9)
-            approval.approve(folder / name, proposal, NOW)
+            self._found(name, rng)
         self.desks = {name: self._desk(name) for name in names}
+
+    def _found(self, name: str, rng: np.random.Generator) -> None:
+        """Make a hospital that has approved the study."""
+        x = rng.normal(size=(20, 1))
+        self._approve(name, site_of(name, examples_of(x, (x[:, 0] > 0).astype(float))))
+
+    def _approve(self, name: str, data: SiteData) -> None:
+        proposal = Proposal(self.study, self.text, data, "small", self.identities, CODE, 9)
+        approval.approve(self.folder / name, proposal, NOW)
 
     def _desk(self, name: str) -> Desk:
         folder = self.folder / name

@@ -7,7 +7,6 @@ confidence, so of audits of a correct study one in twenty may contradict it; noi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import site
+from shared.errors import StudyError
 from shared.examples import Part
-from shared.fixedpoint import Words
-from shared.methods import logistic_regression_private
 from shared.privacy.noise import Stream
 from simulations import audit_page
 from simulations.audit import Audit, Effort, audit, audit_of, judge_guesses
 from tests.builders import table_study
+from tests.unit.simulations.attacks import planted
 from tests.unit.simulations.attacks.audited import insecure_entropy, private_study, three_hospitals
 
 RUNS = Effort(runs=10, shadows=0)
@@ -42,7 +40,7 @@ def test_a_correct_study_passes(seed: int) -> None:
 
 
 def test_noise_left_out_is_found_with_95_percent_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site.mechanisms, "add_noise", lambda *_: None)
+    planted.noise_left_out(monkeypatch)
     found = audited()
 
     assert found.canary.guesses == found.canary.right
@@ -51,12 +49,7 @@ def test_noise_left_out_is_found_with_95_percent_confidence(monkeypatch: pytest.
 
 
 def test_a_tenth_of_the_noise_is_found_with_95_percent_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = site.mechanisms.add_noise
-
-    def tenth(words: Words, share: float, stream: Stream) -> None:
-        real(words, share / 100, stream)
-
-    monkeypatch.setattr(site.mechanisms, "add_noise", tenth)
+    planted.a_tenth_of_the_noise(monkeypatch)
     found = audited()
 
     assert found.canary.bound > 1.0
@@ -66,8 +59,7 @@ def test_a_tenth_of_the_noise_is_found_with_95_percent_confidence(monkeypatch: p
 def test_skipped_clipping_is_found_with_95_percent_confidence_and_by_the_size_of_a_sum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real: Callable[..., Any] = logistic_regression_private.clipped_sum
-    monkeypatch.setattr(logistic_regression_private, "clipped_sum", lambda *given: real(*given[:3], 1e9))
+    planted.clipping_skipped(monkeypatch)
     found = audited()
 
     assert found.canary.bound > 1.0
@@ -159,3 +151,13 @@ def test_where_a_column_marks_the_held_out_patients_the_attacked_model_is_traine
     assert "membership: the model on another split, by chance" in told
     assert 240 == found.membership.members + found.membership.others
     assert found.membership.loss.auc.low < 0.5 < found.membership.loss.auc.high
+
+
+def test_a_study_for_whole_hospitals_is_not_audited_by_invented_patients() -> None:
+    study = table_study(
+        method__name="logistic-regression",
+        aggregation__secure=True,
+        privacy={"epsilon": 5.0, "delta": 1e-4, "unit": "site", "patients_per_site": 40},
+    )
+    with pytest.raises(StudyError, match="one hospital"):
+        audit(study, {}, Effort())
