@@ -76,11 +76,14 @@ class InTurn:
         method, name = self._current(state)
         moved, measurements = method.advance(within(name, state), total)
         state = {**{key: array for key, array in state.items() if not key.startswith(f"{name}/")}, **under(name, moved)}
-        if method.finished(moved):
+        while method.finished(moved):
             state["stage"] = np.array(int(state["stage"]) + 1)
-            if not self.finished(state):
-                following, name = self._current(state)
-                state.update(under(name, following.start()))
+            if self.finished(state):
+                break
+            # A stage may have nothing to ask.
+            method, name = self._current(state)
+            moved = method.start()
+            state.update(under(name, moved))
         return state, measurements
 
     def finished(self, state: Arrays) -> bool:
@@ -167,20 +170,16 @@ class SideBySide:
         }
 
     def asks(self, state: Arrays) -> Ask:
-        """Return the unfinished methods' asks as one.
+        """Return the unfinished methods' asks as one, in the longest words that one of them asks for.
 
-        Raises: ValueError if they differ in whose rows, in word size or in rounding.
+        Raises: ValueError if they differ in whose rows, or in rounding.
         """
         asks = {name: method.asks(within(name, state)) for name, method in self._unfinished(state).items()}
         first = next(iter(asks.values()))
         entries: list[Entry] = []
         for name, ask in asks.items():
-            if (ask.part, ask.word_bits, ask.stochastic_rounding) != (
-                first.part,
-                first.word_bits,
-                first.stochastic_rounding,
-            ):
-                raise ValueError("methods side by side must agree on part, word_bits and rounding")
+            if (ask.part, ask.stochastic_rounding) != (first.part, first.stochastic_rounding):
+                raise ValueError("methods side by side must agree on part and rounding")
             entries += [
                 Entry(f"{name}/{entry.name}", entry.shape, entry.bound, entry.precision) for entry in ask.entries
             ]
@@ -190,7 +189,7 @@ class SideBySide:
             part=first.part,
             entries=tuple(entries),
             weight_bound=max(ask.weight_bound for ask in asks.values()),
-            word_bits=first.word_bits,
+            word_bits=max(ask.word_bits for ask in asks.values()),
             stochastic_rounding=first.stochastic_rounding,
             # The one nearest to its bound (or beyond it) speaks for all.
             state_norm=worst.state_norm,

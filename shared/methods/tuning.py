@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples, Part
 from shared.methods.base import Ask, Contribution, Measurements, Method, ModelMethod, Total
-from shared.methods.combinators import InTurn, SideBySide, Stage
+from shared.methods.combinators import InTurn, Results, SideBySide, Stage
 from shared.methods.evaluation import EvaluationMethod
 from shared.patients import words_of
 from shared.preparation import Preparation
@@ -35,15 +35,17 @@ class Candidate:
     """What one candidate reached.
 
     values: of the metric, one for each fold; NaN where it was not defined.
+    failed: without how many folds there was no model (``NoEstimate``).
     """
 
     values: tuple[float, ...]
+    failed: int = 0
 
     @property
     def mean(self) -> float:
-        """Over the folds where it was defined; NaN without any."""
+        """Over the folds where it was defined; NaN without any, and if a model is missing."""
         known = self._known
-        return sum(known) / len(known) if known else math.nan
+        return sum(known) / len(known) if known and not self.failed else math.nan
 
     @property
     def deviation(self) -> float:
@@ -77,17 +79,19 @@ def folds_of(patients: NDArray[np.str_], seed: int, folds: int) -> NDArray[np.in
     return (words_of(patients, seed, "fold") % np.uint64(folds)).astype(np.int64)
 
 
+_NONE = "no_estimate"
+"""The only array of the state of a method that found nothing."""
+
+
 class OnFolds:
-    """A method over some folds of the training patients.
+    """A method over some folds of the training patients; its result is None where there is none (``NoEstimate``).
 
     inside: whether over the fold itself, else over all others.
-    name: what errors call it.
     """
 
-    def __init__(self, method: Method[Any], fold: int, folds: int, inside: bool, name: str) -> None:
+    def __init__(self, method: Method[Any], fold: int, folds: int, inside: bool) -> None:
         self.method = method
         self.fold, self.folds, self.inside = fold, folds, inside
-        self.name = name
 
     def start(self) -> Arrays:
         """Return the method's start."""
@@ -115,17 +119,17 @@ class OnFolds:
         """Return the method advanced; what it measures is not told."""
         try:
             moved, _ = self.method.advance(state, total)
-        except NoEstimate as error:
-            raise NoEstimate(f"[tuning] {self.name}, without fold {self.fold + 1}: {error}") from None
+        except NoEstimate:
+            return {_NONE: np.array(1)}, {}
         return moved, {}
 
     def finished(self, state: Arrays) -> bool:
         """Whether the method is finished."""
-        return self.method.finished(state)
+        return _NONE in state or self.method.finished(state)
 
     def result(self, state: Arrays) -> Any:
         """Return the method's result."""
-        return self.method.result(state)
+        return None if _NONE in state else self.method.result(state)
 
     def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
         """Nothing stays at the hospital."""
@@ -145,7 +149,7 @@ class CrossValidation(SideBySide):
         self.folds = folds
         super().__init__(
             {
-                f"{name}, fold {fold + 1}": _one(method, preparation, (fold, folds), threshold, name)
+                f"{name}, fold {fold + 1}": _one(method, preparation, (fold, folds), threshold)
                 for name, method in candidates.items()
                 for fold in range(folds)
             }
@@ -160,32 +164,42 @@ class CrossValidation(SideBySide):
         from shared.judgement import point
         from shared.wording import METRIC_WORDS
 
-        found = [point(each["judge"]) for each in super().result(state).values()]
-        metric = found[0][0]
-        values = [value for _, value in found]
-        candidates = tuple(
-            Candidate(tuple(values[start : start + self.folds])) for start in range(0, len(values), self.folds)
-        )
-        return Choice(metric, _best([METRIC_WORDS[metric].better * each.mean for each in candidates]), candidates)
+        found = [each["judge"] and point(each["judge"]) for each in super().result(state).values()]
+        metric = next((each[0] for each in found if each), "")
+        candidates = tuple(_candidate(found[at : at + self.folds]) for at in range(0, len(found), self.folds))
+        better = METRIC_WORDS[metric].better if metric else 1
+        return Choice(metric, _best([better * each.mean for each in candidates]), candidates)
 
 
-def _one(method: ModelMethod, preparation: Preparation, fold: tuple[int, int], threshold: float, name: str) -> InTurn:
+def _one(method: ModelMethod, preparation: Preparation, fold: tuple[int, int], threshold: float) -> InTurn:
     """Return one candidate's training without one fold, and its judgement on it."""
-    return InTurn(
-        [
-            Stage("train", lambda _: OnFolds(method, *fold, False, name)),
-            Stage(
-                "judge",
-                lambda results: OnFolds(
-                    EvaluationMethod(method, results["train"], preparation, BINS, threshold), *fold, True, name
-                ),
-            ),
-        ]
-    )
+
+    def judge(results: Results) -> Any:
+        weights = results["train"]
+        if weights is None:
+            return _NothingToJudge(method, {}, preparation, BINS, threshold)
+        return OnFolds(EvaluationMethod(method, weights, preparation, BINS, threshold), *fold, inside=True)
+
+    return InTurn([Stage("train", lambda _: OnFolds(method, *fold, inside=False)), Stage("judge", judge)])
+
+
+class _NothingToJudge(EvaluationMethod):
+    """The judgement of no model: nothing is asked."""
+
+    def finished(self, state: Arrays) -> bool:
+        return True
+
+    def result(self, state: Arrays) -> Any:
+        return None
+
+
+def _candidate(found: Sequence[tuple[str, float] | None]) -> Candidate:
+    """Return what a candidate reached. found: (metric, value) of each fold, None where there was no model."""
+    return Candidate(tuple(each[1] if each else math.nan for each in found), found.count(None))
 
 
 def _best(means: Sequence[float]) -> int:
     defined = [index for index, mean in enumerate(means) if not math.isnan(mean)]
     if not defined:
-        raise NoEstimate("[tuning] no candidate could be judged: too few training patients in each fold")
+        raise NoEstimate("[tuning] no candidate could be judged on every fold: try others, or fewer folds")
     return max(defined, key=lambda index: means[index])

@@ -97,9 +97,33 @@ def test_mean_and_deviation_leave_out_folds_without_a_value() -> None:
     assert math.isnan(Candidate((0.7,)).deviation) and math.isnan(Candidate((math.nan,)).mean)
 
 
+def test_a_candidate_without_a_model_is_not_chosen_and_the_others_are_judged() -> None:
+    drawn = np.random.default_rng(4)
+    data = {}
+    for k in range(3):
+        x = drawn.normal(size=(40, 2))
+        # The first column tells the label without an error: there is no estimate without a penalty.
+        data[f"s{k}"] = site_of(
+            f"s{k}", examples_of(x, (x[:, 0] > 0).astype(float), first=1000 * k), examples_of(x[:9], np.arange(9) % 2)
+        )
+    study = table_study(
+        features=2,
+        method__name="glm",
+        method__rounds=25,
+        method__options={"family": "logistic"},
+        tuning__grid={"l2": [0.0, 1.0]},
+        tuning__folds=2,
+    )
+    plan, progress = Consortium(study, data).run(ticking())
+    choice = plan.result(progress.state)[TUNE]
+    assert [2, 0] == [each.failed for each in choice.candidates]
+    assert (1, "auroc") == (choice.chosen, choice.metric)
+    assert math.isnan(choice.candidates[0].mean) and 0.95 < choice.candidates[1].mean
+
+
 def test_equal_candidates_leave_the_first_and_none_is_an_error() -> None:
     assert 1 == _best([math.nan, 0.8, 0.8])
-    with pytest.raises(NoEstimate, match="no candidate could be judged"):
+    with pytest.raises(NoEstimate, match="no candidate could be judged on every fold"):
         _best([math.nan])
 
 
