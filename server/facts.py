@@ -49,6 +49,7 @@ def site_rows(outcome: Outcome) -> tuple[SiteRow, ...]:
 def _site_row(outcome: Outcome, site: SiteSummary) -> SiteRow:
     rounds = f"{outcome.contributed_rounds(site.name)} of {len(outcome.training)}"
     counts, classes = site.counts, len(outcome.study.data.classes)
+    told = _told(outcome)
     if counts is None:
         hidden = (Cell(NOT_SHOWN),) * classes
         return SiteRow(site.name, NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, hidden, NOT_SHOWN, rounds, site.notes)
@@ -58,9 +59,8 @@ def _site_row(outcome: Outcome, site: SiteSummary) -> SiteRow:
         rows=f"{counts.rows:,}",
         training=f"{counts.training_rows:,}",
         held_out=f"{counts.held_out_rows:,}",
-        # A hospital says these itself: another number of classes would shift the table.
-        classes=_class_cells(counts.class_rows) if len(counts.class_rows) == classes else (Cell(UNDEFINED),) * classes,
-        outside=_outside(counts.out_of_contract),
+        classes=_classes(counts.class_rows, classes) if told else (Cell(NOT_SHOWN),) * classes,
+        outside=_outside(counts.out_of_contract) if told else NOT_SHOWN,
         rounds=rounds,
         notes=site.notes,
     )
@@ -82,8 +82,8 @@ def _total(outcome: Outcome) -> SiteRow:
         rows=f"{sum(counts.rows for counts in shown):,}",
         training=f"{sum(counts.training_rows for counts in shown):,}",
         held_out=f"{sum(counts.held_out_rows for counts in shown):,}",
-        classes=_class_cells(classes),
-        outside=f"{sum(sum(counts.out_of_contract.values()) for counts in shown):,}",
+        classes=_class_cells(classes) if _told(outcome) else (Cell(NOT_SHOWN),) * named,
+        outside=f"{sum(sum(counts.out_of_contract.values()) for counts in shown):,}" if _told(outcome) else NOT_SHOWN,
         rounds="",
         notes=(),
     )
@@ -97,8 +97,10 @@ def _summed_total(outcome: Outcome) -> SiteRow:
         rows=f"{preparation.rows + judged:,}",
         training=f"{preparation.rows:,}",
         held_out=f"{judged:,}",
-        classes=_class_cells(preparation.class_rows),
-        outside=f"{sum(preparation.outside.values()):,}",
+        classes=_class_cells(preparation.class_rows)
+        if _told(outcome)
+        else (Cell(NOT_SHOWN),) * len(outcome.study.data.classes),
+        outside=f"{sum(preparation.outside.values()):,}" if _told(outcome) else NOT_SHOWN,
         rounds="",
         notes=(),
     )
@@ -118,6 +120,17 @@ def _noised_total(outcome: Outcome) -> SiteRow:
         rounds="",
         notes=(),
     )
+
+
+def _told(outcome: Outcome) -> bool:
+    """Whether counts by class and column may be shown: not where a table was made that hides small ones."""
+    preparation = outcome.preparation
+    return bool(outcome.privacy or outcome.study.data.images or preparation.columns)
+
+
+def _classes(counts: Sequence[int], classes: int) -> tuple[Cell, ...]:
+    # A hospital says these itself: another number of classes would shift the table.
+    return _class_cells(counts) if len(counts) == classes else (Cell(UNDEFINED),) * classes
 
 
 def _class_cells(counts: Sequence[int]) -> tuple[Cell, ...]:

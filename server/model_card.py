@@ -110,12 +110,12 @@ def _data(outcome: Outcome) -> Section:
         if outcome.privacy.unit == "site":
             points.append("Where patients are counted with noise, a large hospital counts as one of a fixed size.")
         return Section("Data", points=tuple(points))
-    if data.classes:
+    if preparation.class_rows:
         whole = sum(preparation.class_rows)
         counts = zip(data.classes, preparation.class_rows, strict=True)
         shares = ", ".join(f"{name} {count:,} ({share_text(count, whole)})" for name, count in counts)
         points.append(f"Training rows by class: {shares}.")
-    if data.images:
+    if not preparation.columns:
         return Section("Data", points=tuple(points))
     outside, missing = sum(preparation.outside.values()), sum(preparation.missing.values())
     points.append(
@@ -128,13 +128,16 @@ def _data(outcome: Outcome) -> Section:
 def _method(outcome: Outcome) -> Section:
     study = outcome.study
     up = bytes_text(sum(record.bytes_up for record in outcome.history))
+    prepared = "Imputation, scaling and encoding come from sums over all hospitals. "
+    if not (outcome.preparation.columns or study.data.images):
+        prepared = "Nothing was imputed, scaled or encoded. "
     return Section(
         "Method",
         (outcome.description,),
         (
             f"{plural(len(outcome.training), 'training round')}, aggregated with {study.aggregation.strategy}; seed"
             f" {study.study.seed}.",
-            f"Imputation, scaling and encoding come from sums over all hospitals. Hospitals sent {up} in all.",
+            f"{prepared}Hospitals sent {up} in all.",
         ),
     )
 
@@ -208,7 +211,7 @@ def _limits(outcome: Outcome) -> Section:
         " unknown.",
         "The model finds associations, not causes.",
     ]
-    if data.task == "binary":
+    if outcome.federated.classes and data.task == "binary":
         points.append(
             f"Positive calls use the threshold {outcome.study.evaluation.threshold:g}, which the study fixed without"
             " weighing the harm of a missed case against that of a false alarm."

@@ -12,10 +12,11 @@ from shared.examples import Arrays
 from shared.interpretation import Interpretation
 from shared.messages import Counts, Shown
 from shared.methods.tuning import Choice
-from shared.metrics import CLASS_METRICS, NUMBER_METRICS, Interval, Judgement
+from shared.metrics import Interval, Judgement
 from shared.preparation import Preparation
 from shared.secagg import roster
 from shared.study import Study
+from shared.wording import METRIC_WORDS
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def shown_judgement(rows: int, metrics: Mapping[str, Shown]) -> Judgement:
 
     rows: held-out rows behind the metrics.
     """
-    known = {name: metrics[name] for name in (*CLASS_METRICS, *NUMBER_METRICS) if name in metrics}
+    known = {name: metrics[name] for name in METRIC_WORDS if name in metrics}
     intervals = {
         name: Interval(said.value, said.low, said.high)
         for name, said in known.items()

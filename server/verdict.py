@@ -20,6 +20,7 @@ from shared.wording import METRIC_WORDS, interval_text, plural, value_text
 GUESSING = {
     "r2": (0.0, "predicting the mean for everybody (R² 0)"),
     "auroc": (0.5, "guessing (AUROC 0.5)"),
+    "variance_explained": (0.0, "putting every row at the mean (variance explained 0)"),
     "concordance": (0.5, "guessing (concordance 0.5)"),
 }
 """What a model reaches that knows nothing about the patient, by the metric that tells."""

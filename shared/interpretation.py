@@ -1,6 +1,6 @@
 """What a fitted model says, in tables and estimates for people: coefficients, odds ratios, importances, centres.
 
-A method makes it of its released weights alone (``TrainingMethod.interpretation``), so whoever has the model can make
+A method makes it of its released weights alone (``ModelMethod.interpretation``), so whoever has the model can make
 it again, and nothing leaves a hospital for it. Reports and model cards show it; they know no method.
 """
 

@@ -5,6 +5,9 @@
 - a column of which some but not all values are missing gets an indicator column beside it; under differential privacy,
   a number or category of two levels that declares codes for "missing" does, and means stand for medians.
 - images: (pixel - mean) / deviation by channel.
+- sequences: at each step one channel for each letter, or the columns of that row as above; all zero where no letter was
+  read, and where a history has no step. The last channel is zero but at the last step, where it is the number of steps
+  there is room for: times that channel, the mean over the steps is what stands at the last one.
 
 The numbers come from sums over all sites (``shared/methods/preparation.py``), never from one site: scaling per site
 removes exactly the differences between hospitals that a model should see, and costs accuracy.
@@ -23,6 +26,8 @@ from numpy.typing import NDArray
 
 from shared.examples import Examples
 from shared.schema import DataContract
+
+_BLOCK = 2048
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class FeatureColumn:
 class Prepared:
     """What a model reads.
 
-    x: array of shape (n, features), float64, or (n, height, width, channels), float32.
+    x: array of shape (n, features), float64; (n, height, width, channels), float32; or (n, steps, channels), float32.
     y: array of shape (n,), float64; class index or number.
     """
 
@@ -64,7 +69,7 @@ class Preparation:
     """Imputation, scaling and encoding, one for all sites.
 
     contract: the data contract that it belongs to.
-    columns: one for each feature column of a table.
+    columns: one for each feature column of a table; none where rows are read as they are.
     image_mean, image_deviation: by channel, of pixels scaled to [0, 1].
     label_mean, label_deviation: of a label that is a number; 0 and 1 otherwise.
     rows: training rows of all sites; under differential privacy the noised number of their patients.
@@ -100,8 +105,11 @@ class Preparation:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one prepared row: (features,) or (height, width, channels)."""
-        images = self.contract.images
+        """Shape of one prepared row: (features,), (height, width, channels) or (steps, channels)."""
+        images, length = self.contract.images, self.contract.sequence_length
+        if length:
+            channels = sum(len(text.letters) for text in self.contract.texts.values()) or len(self.feature_names)
+            return length, channels + 1
         return (images.height, images.width, images.channels) if images else (len(self.feature_names),)
 
     def transform(self, examples: Examples) -> Prepared:
@@ -109,6 +117,8 @@ class Preparation:
         return examples.derived("prepared", self, lambda: Prepared(self._x(examples), examples.labels))
 
     def _x(self, examples: Examples) -> NDArray[Any]:
+        if self.contract.sequence_length:
+            return self._sequences(examples)
         if examples.images is not None:
             assert self.contract.images is not None
             low, high = self.contract.images.range
@@ -117,8 +127,31 @@ class Preparation:
                 np.array(by_channel, np.float32) for by_channel in (self.image_mean, self.image_deviation)
             )
             return np.ascontiguousarray((unit - mean) / deviation)
+        # Without columns nothing was prepared: rows are read as they are.
+        return self._encoded(examples.values) if self.columns else examples.values
+
+    def _sequences(self, examples: Examples) -> NDArray[np.float32]:
+        steps, channels = self.input_shape
+        x = np.zeros((len(examples), steps, channels), np.float32)
+        if examples.images is None:
+            x[..., :-1] = examples.values[..., None] == np.arange(channels - 1)
+            x[:, -1, -1] = steps
+            return x
+        there = ~np.isposinf(examples.images).any(axis=2)
+        x[there, :-1] = self._encoded(examples.images[there])
+        x[np.arange(len(x)), there.sum(axis=1) - 1, -1] = steps
+        return x
+
+    def _encoded(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        encoded = np.empty((len(rows), len(self.feature_names)))
+        # By blocks that stay in the processor's cache, because columns lie across the rows.
+        for start in range(0, len(rows), _BLOCK):
+            encoded[start : start + _BLOCK] = self._encoded_block(rows[start : start + _BLOCK])
+        return encoded
+
+    def _encoded_block(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         parts: list[NDArray[np.float64]] = []
-        for column, values in zip(self.columns, examples.values.T, strict=True):
+        for column, values in zip(self.columns, rows.T, strict=True):
             absent = np.isnan(values)
             if column.levels > 2:
                 parts += [(values == level).astype(np.float64) for level in range(column.levels)]
@@ -126,7 +159,7 @@ class Preparation:
                 parts.append((np.where(absent, column.fill, values) - column.center) / column.scale)
             if column.indicator:
                 parts.append(absent.astype(np.float64))
-        return np.ascontiguousarray(np.column_stack(parts))
+        return np.column_stack(parts)
 
     def as_plain(self) -> dict[str, Any]:
         """Return everything but the contract as JSON values."""

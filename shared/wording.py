@@ -61,14 +61,41 @@ METRIC_WORDS: dict[str, MetricWords] = {
     "r2": MetricWords(
         "R²", 1, "Share of the variance that is explained; 1 is perfect, 0 is predicting the mean for everybody."
     ),
+    "concordance": MetricWords(
+        "Concordance",
+        1,
+        "Of pairs of rows of which it is known who had the event first, the share in which the model gives that one the"
+        " higher hazard (Harrell's c); 0.5 is guessing, 1 is perfect.",
+    ),
+    "variance_explained": MetricWords(
+        "Variance explained",
+        1,
+        "Share of the squared distance from the mean that the model accounts for; 1 is everything, 0 is putting every"
+        " row at the mean. Distances are between prepared columns, so a model trained elsewhere has its own.",
+    ),
+    "mean_squared_distance": MetricWords(
+        "Mean squared distance",
+        -1,
+        "Mean squared distance between a row and what the model puts in its place, between prepared columns.",
+    ),
+    "mean_difference": MetricWords(
+        "Mean standardised difference",
+        -1,
+        "How far the means of held-out patients lie from the table's, in its standard deviations, averaged over numbers"
+        " and levels; 0 is the same.",
+    ),
 }
+
+
+AMOUNTS = ("mae", "rmse", "mean_squared_distance")
+"""Metrics that are no shares."""
 
 
 def value_text(metric: str, value: float) -> str:
     """Return a metric's value as tables print it: three decimals for shares, three digits for amounts in a unit."""
     if not math.isfinite(value):
         return UNDEFINED
-    return _signed(f"{value:.3f}") if metric not in ("mae", "rmse") else number_text(value)
+    return _signed(f"{value:.3f}") if metric not in AMOUNTS else number_text(value)
 
 
 def in_sentence(label: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods import averaging
-from shared.methods.base import NOTHING, Ask, Contribution, Measurements, ModelMethod, Total
+from shared.methods.base import NOTHING, Ask, Contribution, Measurements, ModelMethod, Total, used
 from shared.methods.measures import Sums, measure_of
 from shared.preparation import Preparation
 from shared.randomness import Randomness
@@ -70,7 +70,7 @@ class EvaluationMethod:
             weight_bound=rows,
             word_bits=64,
             stochastic_rounding=False,
-            state_norm=averaging.norm(self.weights),
+            state_norm=averaging.norm(used(self.weights)),
             state_norm_bound=self.method.state_norm_bound,
         )
 

@@ -44,11 +44,6 @@ from shared.scores import log_odds
 if TYPE_CHECKING:
     from shared.study import Study
 
-_SEPARATED_BELOW = 0.1
-"""Of the decrement: the standard error of what grows is then beyond 10, on the scale of log-odds."""
-_SEPARATED_RATIO = 0.45
-_SEPARATED_ROUNDS = 3
-
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
 class GlmOptions:
@@ -164,9 +159,7 @@ class Glm(SummedLossMethod):
 
     def diverged(self, decrements: Floats, weight: float) -> bool:
         """Whether the decrement falls as slowly as it does when classes are separated."""
-        last = decrements[-_SEPARATED_ROUNDS - 1 :]
-        slowly = len(last) > _SEPARATED_ROUNDS and bool(np.all(last[1:] > _SEPARATED_RATIO * last[:-1]))
-        return self.ridge == 0 and slowly and bool(last[-1] < _SEPARATED_BELOW * math.sqrt(weight))
+        return self.ridge == 0 and newton.endless(decrements, weight)
 
     def about(self, arrays: Arrays, sums: newton.Sums, total: Total) -> dict[str, NDArray[Any]]:
         """Return what the first sums say of the columns.

@@ -8,7 +8,6 @@ reads a wrong value. Columns that say the same thing share their importance: one
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -44,10 +43,8 @@ class PermutedEvaluation(EvaluationMethod):
         drawn = generator(randomness.seed, "importance", randomness.site, self.column)
         total: dict[str, Any] = {}
         for _ in range(self.times):
-            values = examples.values.copy()
-            values[:, self.column] = drawn.permutation(values[:, self.column])
-            # A new table, so that prepared rows of the true values are not taken for these.
-            sums = self.measure.arrays(self.count(dataclasses.replace(examples, values=values)))
+            wrong = examples.dealt(self.column, drawn.permutation(len(examples)))
+            sums = self.measure.arrays(self.count(wrong))
             total = {name: array + total.get(name, 0.0) for name, array in sums.items()}
         return Contribution(total, float(len(examples))), NOTHING
 

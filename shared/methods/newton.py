@@ -35,6 +35,12 @@ _NO_SPREAD = 1e-14
 """Mean square of a column over its bound's square, below which it holds nothing but rounding."""
 
 
+_ENDLESS_BELOW = 0.1
+"""Of the decrement: the standard error of what grows is then beyond 10, on the scale of log-odds."""
+_ENDLESS_RATIO = 0.45
+_ENDLESS_ROUNDS = 3
+
+
 @dataclass(frozen=True, eq=False)
 class Sums:
     """A convex loss at a point, penalty included.
@@ -100,6 +106,18 @@ def advance(memory: Arrays, point: Floats, sums: Sums, free: NDArray[np.bool_]) 
     if sums.held:
         kept |= {"pairs": pairs, "gradient": sums.gradient, "mark": np.array(_mark(sums))}
     return Moved({**kept, "decrements": np.append(decrements, decrement)}, point + step)
+
+
+def endless(decrements: Floats, weight: float) -> bool:
+    """Whether a loss falls to its lower bound at infinity, as that of separated classes does.
+
+    Newton's decrement then falls by exp(-1/2) a round, for ever, where it is otherwise squared.
+
+    decrements: of all rounds. weight: mean of the case weights.
+    """
+    last = decrements[-_ENDLESS_ROUNDS - 1 :]
+    slowly = len(last) > _ENDLESS_ROUNDS and bool(np.all(last[1:] > _ENDLESS_RATIO * last[:-1]))
+    return slowly and bool(last[-1] < _ENDLESS_BELOW * np.sqrt(weight))
 
 
 def _rose(memory: Arrays, sums: Sums) -> bool:

@@ -224,14 +224,23 @@ def _moments(sums: NDArray[Any], count: float, bounds: tuple[float, float] | Non
 
 
 def _median(histogram: NDArray[Any], bounds: tuple[float, float] | None, otherwise: float) -> float:
-    """Return the median, rows of a bin spread evenly inside it; ``otherwise`` where nothing was observed."""
+    """Return the median; ``otherwise`` where nothing was observed."""
     assert bounds is not None
-    cumulative = np.cumsum(histogram)
-    if cumulative[-1] < 1:
+    if histogram.sum() < 1:
         return otherwise
-    count = round(float(cumulative[-1]))
-    # The k-th smallest value lies (k - 1/2) of the way through its bin's rows; an even count has two middle values.
-    middle = np.array([(count + 1) // 2, (count + 2) // 2]) - 0.5
-    index = np.searchsorted(cumulative, middle)
-    position = index + (middle - (cumulative - histogram)[index]) / histogram[index]
-    return float(bounds[0] + (bounds[1] - bounds[0]) * position.mean() / len(histogram))
+    return float(bounds[0] + (bounds[1] - bounds[0]) * quantile(histogram, 0.5))
+
+
+def quantile(histogram: NDArray[Any], share: float) -> float:
+    """Return a quantile as a share of the range that the bins divide; rows of a bin are spread evenly inside it.
+
+    share: from 0 to 1; between two rows it lies as far as between their ranks, as in NumPy.
+    """
+    cumulative = np.cumsum(histogram)
+    rank = 1.0 + (round(float(cumulative[-1])) - 1) * share
+    # The k-th smallest value lies (k - 1/2) of the way through its bin's rows.
+    around = np.array([math.floor(rank), math.ceil(rank)]) - 0.5
+    index = np.searchsorted(cumulative, around)
+    position = index + (around - (cumulative - histogram)[index]) / histogram[index]
+    further = rank - math.floor(rank)
+    return float((1.0 - further) * position[0] + further * position[1]) / len(histogram)

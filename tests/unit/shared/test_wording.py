@@ -63,4 +63,4 @@ def test_metrics_that_are_initials_keep_their_capitals_in_a_sentence() -> None:
 
 
 def test_every_metric_has_words() -> None:
-    assert wording.METRIC_WORDS.keys() == {*CLASS_METRICS, *NUMBER_METRICS}
+    assert wording.METRIC_WORDS.keys() >= {*CLASS_METRICS, *NUMBER_METRICS}

@@ -1,0 +1,128 @@
+"""K-means over hospitals is Lloyd's algorithm on the pooled rows; with a smallest subset, no sum is over fewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.errors import Refusal, StudyError
+from shared.examples import Part
+from shared.methods.base import NOTHING
+from shared.methods.k_means import KMeans
+from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
+from shared.randomness import for_site
+from shared.study import Study
+from simulations.local import Consortium
+from tests.builders import examples_of, random_consortium, site_of, table_study, ticking
+
+SIZES = {"a": 40, "b": 60, "c": 50}
+
+
+def study_of(least: int, **changes: Any) -> Study:
+    options = {"clusters": 3, "starts": 2, "min_subset_patients": least}
+    method = {"name": "k-means", "rounds": 60, "options": options}
+    changes = {"method": method, **changes}
+    return table_study(**changes, aggregation__secure=True, aggregation__min_sites=3)
+
+
+def lloyd(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Lloyd's algorithm with plain distances: return the centres, and the squared distance summed over the rows."""
+    while True:
+        apart = np.array([[((row - centre) ** 2).sum() for centre in centres] for row in rows])
+        nearest = apart.argmin(axis=1)
+        following = np.array(
+            [rows[nearest == k].mean(axis=0) if (nearest == k).any() else c for k, c in enumerate(centres)]
+        )
+        if np.allclose(following, centres, rtol=0.0, atol=1e-13):
+            return following, float(apart.min(axis=1).sum())
+        centres = following
+
+
+def test_the_centres_are_those_of_the_pooled_rows_from_the_same_start() -> None:
+    consortium = random_consortium(study_of(1), SIZES)
+    plan, progress = consortium.run(ticking())
+    results = plan.result(progress.state)
+    preparation = results[PREPARE]
+    pooled = np.vstack([preparation.transform(site.parts[Part.TRAINING]).x for site in consortium.data.values()])
+    starts = KMeans(consortium.study, preparation).start()["centres"]
+    ends = [lloyd(pooled, start) for start in starts]
+    centres, distance = min(ends, key=lambda end: end[1])
+    counts = np.bincount(((pooled[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1))
+    order = np.argsort(-counts, kind="stable")
+
+    weights = results[TRAIN]
+    assert weights["centres"] == pytest.approx(centres[order], abs=1e-10)
+    assert weights["fit/rows"].tolist() == counts[order].tolist()
+    # Everyone is judged on the training rows here.
+    judged = results[EVALUATE][EVERYONE].judge(0, np.random.default_rng(0)).metrics
+    assert judged["mean_squared_distance"].value == pytest.approx(distance / len(pooled), abs=1e-9)
+    total = ((pooled - pooled.mean(axis=0)) ** 2).sum()
+    assert judged["variance_explained"].value == pytest.approx(1 - distance / total, abs=1e-9)
+
+
+def test_the_table_counts_every_row_by_cluster_and_class() -> None:
+    consortium = random_consortium(study_of(1), SIZES)
+    plan, progress = consortium.run(ticking())
+    weights = plan.result(progress.state)[TRAIN]
+    labels = np.concatenate([site.parts[Part.TRAINING].labels for site in consortium.data.values()])
+
+    assert weights["fit/labels"].sum(axis=0).tolist() == [*np.bincount(labels.astype(int)), 0]
+    assert weights["fit/labels"].sum(axis=1).tolist() == weights["fit/rows"].tolist()
+
+
+def test_with_a_smallest_subset_no_sum_and_no_change_of_one_is_of_fewer_patients() -> None:
+    consortium = random_consortium(study_of(5), SIZES)
+    plan, progress = consortium.run(ticking())
+    method = KMeans(consortium.study, plan.result(progress.state)[PREPARE])
+    state, rows = dict(method.start()), consortium.data["a"].parts[Part.TRAINING]
+    assert 150 == plan.result(progress.state)[TRAIN]["fit/rows"].sum()
+    for number in range(6):
+        contribution, memory = method.contribute(state, rows, NOTHING, for_site(1, "a", number))
+        assert contribution.smallest_subset is not None and contribution.smallest_subset >= 5
+        assert [40, 40] == contribution.arrays["rows"].sum(axis=1).tolist()
+        assert NOTHING == memory
+        past = np.concatenate([state["past"], state["centres"][None]])
+        state |= {"past": past, "centres": state["centres"] + 0.1 * number}
+
+
+def test_a_site_that_was_started_anew_finds_its_clusters_again() -> None:
+    consortium = random_consortium(study_of(5), SIZES)
+    plan, progress = consortium.run(ticking())
+    method = KMeans(consortium.study, plan.result(progress.state)[PREPARE])
+    state, rows = dict(method.start()), consortium.data["a"].parts[Part.TRAINING]
+    for number in range(4):
+        drawn = for_site(1, "a", number)
+        kept, _ = method.contribute(state, rows, NOTHING, drawn)
+        again, _ = method.contribute(state, rows.take(np.arange(len(rows))), NOTHING, drawn)
+        assert kept.arrays["sums"].tolist() == again.arrays["sums"].tolist()
+        past = np.concatenate([state["past"], state["centres"][None]])
+        state |= {"past": past, "centres": state["centres"] + 0.2}
+
+
+def test_centres_that_the_study_has_not_are_refused() -> None:
+    consortium = random_consortium(study_of(5), SIZES)
+    plan, progress = consortium.run(ticking())
+    method = KMeans(consortium.study, plan.result(progress.state)[PREPARE])
+    with pytest.raises(Refusal, match="expected centres of shape"):
+        method.asks({**method.start(), "centres": np.zeros((2, 4, 2))})
+
+
+def test_a_label_that_is_a_number_has_a_mean_and_a_deviation_in_each_cluster() -> None:
+    number = {"type": "number", "range": [0.0, 20.0]}
+    study = study_of(1, data__columns__y=number, method__options={"clusters": 2, "min_subset_patients": 1})
+    near, far = examples_of([[-5, 0], [-5, 0]], [2, 4]), examples_of([[5, 0], [5, 0]], [10, 16])
+    sites = {name: site_of(name, rows) for name, rows in {"a": near, "b": far, "c": near, "d": far}.items()}
+    plan, progress = Consortium(study, sites).run(ticking())
+    weights = plan.result(progress.state)[TRAIN]
+    of_cluster = {round(row): told for row, told in zip(weights["centres"][:, 0], weights["fit/labels"], strict=True)}
+
+    assert of_cluster[-1] == pytest.approx([3.0, 1.0])
+    assert of_cluster[1] == pytest.approx([13.0, 3.0])
+
+
+def test_a_study_needs_a_round_for_the_label() -> None:
+    with pytest.raises(StudyError, match="rounds of at least 2"):
+        table_study(method={"name": "k-means", "rounds": 1, "options": {"clusters": 2}})
