@@ -85,6 +85,8 @@ def _arrays(data: SiteData) -> dict[str, NDArray[Any]]:
         arrays[f"{part}/patients"] = np.array(rows.patients.tolist(), dtype=np.str_)
         if rows.images is not None:
             arrays[f"{part}/images"] = rows.images
+        if rows.events is not None:
+            arrays[f"{part}/events"] = rows.events
     return arrays
 
 
@@ -97,6 +99,7 @@ def _data(arrays: dict[str, NDArray[Any]]) -> SiteData:
         values, outside, labels, patients = (
             arrays[f"{part}/{name}"] for name in ("values", "outside", "labels", "patients")
         )
-        parts[part] = Examples(values, outside, labels, patients, arrays.get(f"{part}/images"))
+        others = (arrays.get(f"{part}/{name}") for name in ("images", "events"))
+        parts[part] = Examples(values, outside, labels, patients, *others)
     findings = about["findings"]
     return SiteData(about["name"], parts, Findings(**{**findings, "wholly_outside": tuple(findings["wholly_outside"])}))

@@ -89,8 +89,8 @@ class Bundle:
         expected: tuple[int, ...] = (len(contract.features),)
         if images:
             expected = images.height, images.width, images.channels
-        elif contract.steps:
-            expected = contract.steps.count, *expected
+        elif contract.histories:
+            expected = contract.histories, *expected
         received = (examples.images.shape if examples.images is not None else examples.values.shape)[1:]
         if expected != received:
             raise DataError(f"one row must have the shape {expected}, as the data contract says. Received: {received}")
@@ -108,9 +108,9 @@ def examples_of(contract: DataContract, rows: Sequence[Mapping[str, Cell | None]
 
     Raises: DataError if a row lacks a column, or has an unknown one, or a patient's rows have no order.
     """
-    steps = contract.steps
+    steps = contract.steps if contract.histories else None
     patient_id = contract.patient_id if steps else None
-    names = [name for name in (*contract.written, patient_id) if name not in (None, contract.label)]
+    names = [name for name in (*contract.written, patient_id) if name not in (None, contract.label, contract.event)]
     for index, row in enumerate(rows):
         unknown = [name for name in row if name not in names]
         if unknown:

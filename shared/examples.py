@@ -7,7 +7,7 @@ missing is NaN. Preparation (``shared/preparation.py``) turns this into what a m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -35,7 +35,10 @@ class Examples:
     outside: array of shape (n, p), bool; True where the file held a value outside the contract.
     labels: array of shape (n,), float64; a class index or a number. Never missing.
     patients: array of shape (n,), text; which patient a row belongs to.
-    images: array of shape (n, height, width, channels) in the pixel values of the files, or None.
+    images: array of shape (n, height, width, channels) in the pixel values of the files; or (n, steps, p), the row
+        itself and those before it as in ``values`` (``shared/sequences.py``); or None.
+    events: array of shape (n,), bool; whether the time that the label is ended with the event, or was censored; None
+        where the label is no such time.
     """
 
     values: NDArray[np.float64]
@@ -43,6 +46,7 @@ class Examples:
     labels: NDArray[np.float64]
     patients: NDArray[np.str_]
     images: NDArray[Any] | None = None
+    events: NDArray[np.bool_] | None = None
     _memo: dict[str, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +56,7 @@ class Examples:
             len(self.outside),
             len(self.patients),
             n if self.images is None else len(self.images),
+            n if self.events is None else len(self.events),
         }
         if lengths != {n} or self.values.shape != self.outside.shape or self.values.ndim != 2:
             raise ValueError(f"columns of one table must have one length. Received: {sorted(lengths | {n})}")
@@ -62,7 +67,7 @@ class Examples:
     @property
     def patient_count(self) -> int:
         """Number of different patients."""
-        return len(np.unique(self.patients))
+        return self.derived("patient count", None, lambda: len(np.unique(self.patients)))
 
     def take(self, rows: NDArray[Any]) -> Examples:
         """Return the rows chosen by an index or a mask."""
@@ -72,7 +77,22 @@ class Examples:
             self.labels[rows],
             self.patients[rows],
             None if self.images is None else self.images[rows],
+            None if self.events is None else self.events[rows],
         )
+
+    def dealt(self, column: int, rows: NDArray[np.int64]) -> Examples:
+        """Return a new table in which one column is that of other rows; of sequences, throughout the rows' histories.
+
+        rows: for each row, the one whose values it gets; array of shape (n,).
+        """
+        values, images = self.values.copy(), self.images
+        values[:, column] = values[rows, column]
+        if images is not None and images.ndim == 3:
+            images = images.copy()
+            own, others = images[:, :, column], images[rows, :, column]
+            # A row keeps its number of steps: what the other's shorter history lacks is missing.
+            images[:, :, column] = np.where(np.isposinf(own), own, np.where(np.isposinf(others), np.nan, others))
+        return replace(self, values=values, images=images)
 
     def derived(self, name: str, key: object, make: Callable[[], T]) -> T:
         """Return ``make()``, remembered while ``key`` stays equal: one value for each name, so memory stays bounded."""
@@ -86,10 +106,12 @@ class Examples:
 def concatenate(parts: list[Examples]) -> Examples:
     """Return the rows of all parts, in order."""
     images = [part.images for part in parts if part.images is not None]
+    events = [part.events for part in parts if part.events is not None]
     return Examples(
         np.concatenate([part.values for part in parts]),
         np.concatenate([part.outside for part in parts]),
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.patients for part in parts]),
         np.concatenate(images) if images else None,
+        np.concatenate(events) if events else None,
     )

@@ -97,42 +97,93 @@ class Images:
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Text:
+    """A column of texts of one length, such as genes. Each position becomes a category: ``gene 1``, ``gene 2``, ...
+
+    letters: all letters that are told apart, in a fixed order: ``ACGT``.
+    length: of every text; a text of another length lies outside the contract at every position.
+    unknown: letters that mean "not read".
+    description: what the text says, for the report.
+    """
+
+    letters: Annotated[str, Field(min_length=2)]
+    length: Annotated[int, Field(ge=1, le=2000)]
+    unknown: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        every = self.letters + self.unknown
+        if len({level_key(letter) for letter in every} - {""}) < len(every):
+            raise ValueError(f"letters and unknown must differ from each other and from space. Received: {every!r}")
+
+    def columns(self, name: str) -> dict[str, Column]:
+        """Return the categories that the text of this name stands for."""
+        levels, missing = tuple(self.letters), tuple(self.unknown)
+        return {
+            f"{name} {place}": Column(type="category", levels=levels, missing=missing, description=self.description)
+            for place in range(1, self.length + 1)
+        }
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Steps:
+    """A patient's rows in their order: visits, or what a sensor says.
+
+    order: the number column by which a patient's rows follow each other; a feature like every other.
+    count: how many rows are read at most, the row itself and the last ones before it; of a table, the row alone.
+    """
+
+    order: str
+    count: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
 class DataContract:
     """The ``[data]`` part of a study.
 
-    kind: ``table`` (rows and columns) or ``images``.
+    kind: ``table`` (rows and columns), ``images``, or ``sequences`` (of the letters of a text, or of a patient's rows).
     label: the column to be predicted; it is declared under ``columns`` like every other.
     positive: the levels of the label that mean "yes"; makes a label with many levels binary.
+    event: where the label is a time, the category whose second level says that it ended with the event; the first says
+        that nothing had happened until then (censored). It belongs to the label and is no feature.
     patient_id: column that says which rows belong to one patient; without it every row is a patient.
     test_fraction: share of patients held out for evaluation, chosen by keyed hash.
     split_column: column that says ``train`` or ``test`` instead.
     max_rows_per_site: the largest number of rows a site may bring; bounds every sum.
     columns: the contract of each column by name.
     images: the contract of the images, for ``kind = "images"``.
+    texts: the contract of each column of texts by name; ``columns`` holds their categories, too.
+    steps: how a patient's rows follow each other; ``kind = "sequences"`` without a text needs it.
     """
 
-    kind: Literal["table", "images"]
+    kind: Literal["table", "images", "sequences"]
     label: str
     columns: dict[str, Column]
     positive: tuple[Cell, ...] = ()
+    event: str | None = None
     patient_id: str | None = None
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_column: str | None = None
     max_rows_per_site: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     images: Images | None = None
+    texts: dict[str, Text] = Field(default_factory=dict)
+    steps: Steps | None = None
 
     def __post_init__(self) -> None:
+        self._spell()
         if self.label not in self.columns:
             raise ValueError(f"label {self.label!r} must be declared under [data.columns]")
         if (self.images is not None) != (self.kind == "images"):
-            raise ValueError('kind = "images" goes with a [data.images] part, and kind = "table" with none')
+            raise ValueError('kind = "images" goes with a [data.images] part, and another kind with none')
         for role, name in (("patient_id", self.patient_id), ("split_column", self.split_column)):
-            if name is not None and name in self.columns:
+            if name is not None and (name in self.columns or name in self.texts):
                 raise ValueError(f"{role} {name!r} must not be declared under [data.columns]: it is not a feature")
         if self.kind == "table" and not self.features:
             raise ValueError("a table needs at least one column besides the label")
         if self.kind == "images" and self.features:
             raise ValueError(f"an image study declares the label only. Received also: {', '.join(self.features)}")
+        self._check_sequences()
+        self._check_event()
         levels = {level_key(level) for level in self.columns[self.label].levels}
         unknown = [level for level in self.positive if level_key(level) not in levels]
         if unknown:
@@ -140,10 +191,73 @@ class DataContract:
         if self.positive and len(self.positive) >= len(levels):
             raise ValueError("positive must leave at least one level that means no")
 
+    def _spell(self) -> None:
+        """Declare the categories that the texts stand for; a contract that was read back declares them already."""
+        for name, text in self.texts.items():
+            spelt = text.columns(name)
+            known = {place: self.columns[place] for place in spelt if place in self.columns}
+            if name in self.columns or known not in ({}, spelt):
+                raise ValueError(f"text {name!r} must not be declared under [data.columns]: its positions are columns")
+            object.__setattr__(self, "columns", {**self.columns, **spelt})
+
+    def _check_sequences(self) -> None:
+        sequences = self.kind == "sequences"
+        if self.steps is None:
+            if sequences and (len(self.texts) != 1 or len(self.features) != self.sequence_length):
+                raise ValueError(
+                    'kind = "sequences" reads one of [data.texts], beside which only the label is declared, or rows in'
+                    f" the order that [data.steps] names. Received: {len(self.texts)} text(s), no steps, and"
+                    f" {len(self.features)} columns that are features"
+                )
+        elif (self.steps.count > 1) != sequences or self.kind == "images":
+            raise ValueError(
+                '[data.steps] count goes with kind = "sequences", of 2 at least, and order alone with kind = "table".'
+                f" Received: kind = {self.kind!r}, count = {self.steps.count}"
+            )
+        elif sequences and self.texts:
+            raise ValueError("[data.steps] reads rows of numbers and categories. Received also: [data.texts]")
+        elif self.patient_id is None:
+            raise ValueError("[data.steps] needs patient_id, which says whose rows follow each other. Received: none")
+        elif self.steps.order not in self.features or self.columns[self.steps.order].type != "number":
+            raise ValueError(f"[data.steps] order must name a number column. Received: {self.steps.order!r}")
+
+    def _check_event(self) -> None:
+        if self.event is None:
+            return
+        declared = self.columns.get(self.event)
+        if declared is None or len(declared.levels) != 2 or self.event == self.label:
+            raise ValueError(
+                "event must name a category of [data.columns] with two levels, the first for censored, the second for"
+                f" the event. Received: {self.event!r}"
+            )
+        if self.kind != "table" or self.columns[self.label].type != "number":
+            raise ValueError(
+                'event goes with kind = "table" and a label of type number, the time until it. Received: kind ='
+                f" {self.kind!r}, a label of type {self.columns[self.label].type}"
+            )
+
+    @property
+    def sequence_length(self) -> int:
+        """Number of steps that a model of sequences reads: letters, or rows at most; 0 for other kinds."""
+        if self.kind != "sequences":
+            return 0
+        return self.histories or sum(text.length for text in self.texts.values())
+
+    @property
+    def histories(self) -> int:
+        """Number of rows in a row's history, the row itself included; 0 where rows are read alone."""
+        return self.steps.count if self.steps and self.kind == "sequences" else 0
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of label and features as they stand in a hospital's file: a text is one column there."""
+        spelt = {place for name, text in self.texts.items() for place in text.columns(name)}
+        return (*(name for name in self.columns if name not in spelt), *self.texts)
+
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the columns that the model reads, in the order of the study file."""
-        return tuple(name for name in self.columns if name != self.label)
+        return tuple(name for name in self.columns if name not in (self.label, self.event))
 
     @property
     def task(self) -> Task:

@@ -2,8 +2,10 @@
 
 A cell is missing when it is empty, null, or one of the column's missing codes. A number outside the range, a text that
 is no number, and a level that is not declared are *outside the contract*: counted by column, then treated as missing
-(``shared/cells.py``). A row without a usable label, without a patient id, or with a pixel outside the range cannot be
-used: it is left out, and counted. No message contains a cell.
+(``shared/cells.py``). A row without a usable label, a patient id, or its place among the patient's rows, or with a
+pixel outside the range, cannot be used: it is left out, and counted. Of sequences, a row without a label is still read
+in the history of later rows. Where the label is a time, what says how it ended belongs to it. No message contains a
+cell.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from shared.cells import is_number, read_column, text_of
 from shared.errors import DataError
 from shared.examples import Examples
 from shared.schema import DataContract, level_key
+from shared.sequences import PADDING, histories, spelt
 
 _LONGEST_ID = 200
 _MOST_NAMED = 5
@@ -32,7 +35,8 @@ class Findings:
 
     outside: out-of-contract values by column, of the rows that are used; columns without any are left out.
     wholly_outside: columns whose every observed value lies outside: another unit, or another way of writing.
-    no_patient, no_label, label_outside, pixels_outside: rows left out, each counted for the first that applies.
+    no_patient, no_order, no_label, label_outside, pixels_outside: rows left out, each counted for the first that
+        applies.
     """
 
     outside: Mapping[str, int] = field(default_factory=dict)
@@ -41,12 +45,14 @@ class Findings:
     no_label: int = 0
     label_outside: int = 0
     pixels_outside: int = 0
+    no_order: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the report; the counts by column are shown beside them."""
         reasons = {
             "without a patient id": self.no_patient,
+            "without a place in the patient's order": self.no_order,
             "without a label": self.no_label,
             "whose label lies outside the contract": self.label_outside,
             "with pixels outside the contract's range": self.pixels_outside,
@@ -83,15 +89,20 @@ def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
     """
     if not len(raw):
         raise DataError(f"{source}: empty site: expected at least one row. Received: none. Leave the site out.")
+    raw = RawData(spelt(contract, raw.columns), raw.images, raw.row_names)
     _check_columns(contract, raw, source)
     columns = [read_column(contract.columns[name], raw.columns[name]) for name in contract.features]
     values = np.column_stack(columns) if columns else np.zeros((len(raw), 0))
     labels, patients = labels_of(contract, raw), patients_of(contract, raw, source)
-    images = _images(contract, raw, source)
+    events = _events(contract, raw)
+    outside = np.isinf(values)
+    values[outside] = np.nan
+    images = _histories(contract, values, patients) if contract.histories else _images(contract, raw, source)
     reasons = {
         "no_patient": patients == "",
-        "no_label": np.isnan(labels),
-        "label_outside": np.isinf(labels),
+        "no_order": _without_order(contract, values),
+        "no_label": np.isnan(labels) | np.isnan(events),
+        "label_outside": np.isinf(labels) | np.isinf(events),
         "pixels_outside": _pixels_outside(contract, images),
     }
     used, left_out = np.ones(len(raw), dtype=bool), {}
@@ -99,16 +110,16 @@ def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
         left_out[reason] = int((used & rows).sum())
         used &= ~rows
     _check_rows(contract, int(used.sum()), left_out, source)
-    values, outside = values[used], np.isinf(values[used])
+    values, outside = values[used], outside[used]
     findings = Findings(
         outside={name: n for name, n in zip(contract.features, outside.sum(axis=0).tolist(), strict=True) if n},
-        wholly_outside=_wholly_outside(contract, values),
+        wholly_outside=_wholly_outside(contract, values, outside),
         **left_out,
     )
-    values[outside] = np.nan
     kept = None if images is None else images[used]
     marks = text_of(raw.columns[_find(contract, raw, contract.split_column, SPLIT)]) if contract.split_column else None
-    examples = Examples(values, outside, labels[used], patients[used], kept)
+    ended = events[used] > 0 if contract.event else None
+    examples = Examples(values, outside, labels[used], patients[used], kept, ended)
     return Conformed(examples, None if marks is None else marks[used], findings)
 
 
@@ -123,6 +134,13 @@ def labels_of(contract: DataContract, raw: RawData) -> NDArray[np.float64]:
     known = np.isfinite(values)
     values[known] = classes[values[known].astype(np.int64)]
     return values
+
+
+def _events(contract: DataContract, raw: RawData) -> NDArray[np.float64]:
+    """Return 1 for the event and 0 for censored, shape (n,); as labels where it is neither. Zeros without an event."""
+    if contract.event is None:
+        return np.zeros(len(raw))
+    return read_column(contract.columns[contract.event], raw.columns[contract.event])
 
 
 def patients_of(contract: DataContract, raw: RawData, source: str) -> NDArray[np.str_]:
@@ -151,7 +169,7 @@ def absent_column(source: str, name: str, role: str, contract: DataContract, kno
     Only a similar name is shown, and only where at least half of the declared columns are there: where a file has no
     header line, its column names are a patient's values.
     """
-    names, declared = set(known), set(contract.columns)
+    names, declared = set(known), set(contract.written)
     words = [word for word in names if not is_number(word)]
     has_header = contract.kind == "images" or 2 * len(names & declared) >= len(declared)
     folded = {word.casefold().strip(): word for word in sorted(words)} if has_header else {}
@@ -161,8 +179,12 @@ def absent_column(source: str, name: str, role: str, contract: DataContract, kno
 
 
 def _check_columns(contract: DataContract, raw: RawData, source: str) -> None:
-    roles = [(name, "feature", name) for name in contract.features]
+    text_of_place = {place: name for name, text in contract.texts.items() for place in text.columns(name)}
+    lacking = [text_of_place.get(name, name) for name in contract.features if name not in raw.columns]
+    roles = [(name, "feature", name) for name in dict.fromkeys(lacking)]
     roles.append((contract.label, "label", LABEL))
+    if contract.event:
+        roles.append((contract.event, "event", ""))
     if contract.patient_id:
         roles.append((contract.patient_id, "patient id", PATIENT_ID))
     if contract.split_column:
@@ -182,7 +204,7 @@ def _check_columns(contract: DataContract, raw: RawData, source: str) -> None:
 
 def _find(contract: DataContract, raw: RawData, name: str | None, standard: str) -> str:
     """Return the column that plays a role: the one that the study names or, for images, the source's own."""
-    if name is not None and (name in raw.columns or contract.kind == "table"):
+    if name is not None and (name in raw.columns or contract.kind != "images"):
         return name
     return standard if contract.kind == "images" else ""
 
@@ -201,6 +223,23 @@ def _images(contract: DataContract, raw: RawData, source: str) -> NDArray[Any] |
             " Resize the images, or correct [data.images]."
         )
     return raw.images
+
+
+def _without_order(contract: DataContract, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows have no place among the rows of their patient, shape (n,)."""
+    if contract.steps is None:
+        return np.zeros(1, dtype=bool)
+    return np.isnan(values[:, contract.features.index(contract.steps.order)])
+
+
+def _histories(contract: DataContract, values: NDArray[np.float64], patients: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Return each row's history, shape (n, count, p); rows that have none are left out later."""
+    assert contract.steps is not None
+    placed = (patients != "") & ~_without_order(contract, values)
+    made = np.full((len(values), contract.steps.count, values.shape[1]), PADDING)
+    order = values[placed, contract.features.index(contract.steps.order)]
+    made[placed] = histories(patients[placed], order, values[placed], contract.steps.count)
+    return made
 
 
 def _pixels_outside(contract: DataContract, images: NDArray[Any] | None) -> NDArray[np.bool_]:
@@ -228,6 +267,8 @@ def _check_rows(contract: DataContract, rows: int, left_out: Mapping[str, int], 
         if label.range is None
         else f"numbers from {label.range[0]:g} to {label.range[1]:g}"
     )
+    if contract.event:
+        allowed += f", and in {contract.event!r} levels {list(contract.columns[contract.event].levels)}"
     if left_out["label_outside"]:
         raise DataError(
             f"{source}: no row has a label of the contract: column {contract.label!r}: expected {allowed}. Received:"
@@ -237,11 +278,14 @@ def _check_rows(contract: DataContract, rows: int, left_out: Mapping[str, int], 
         raise DataError(
             f"{source}: label missing: column {contract.label!r} is empty in all {left_out['no_label']} rows."
         )
-    what = "patient id" if left_out["no_patient"] else "pixel within [data.images] range"
+    what = next(
+        (name for reason, name in (("no_patient", "patient id"), ("no_order", "place in order")) if left_out[reason]),
+        "pixel within [data.images] range",
+    )
     raise DataError(f"{source}: no row can be used: expected a {what} in each. Received: none.")
 
 
-def _wholly_outside(contract: DataContract, values: NDArray[np.float64]) -> tuple[str, ...]:
-    """Return the columns with observed values of which all lie outside; ``values`` holds infinity there."""
-    suspect = ~np.isnan(values).all(axis=0) & ~np.isfinite(values).any(axis=0)
+def _wholly_outside(contract: DataContract, values: NDArray[np.float64], outside: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Return the columns with observed values of which all lie outside."""
+    suspect = outside.any(axis=0) & np.isnan(values).all(axis=0)
     return tuple(name for name, wrong in zip(contract.features, np.atleast_1d(suspect), strict=True) if wrong)

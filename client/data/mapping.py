@@ -86,7 +86,7 @@ def mapped(raw: RawData, mapping: DataSet, contract: DataContract, where: str) -
 
 def _roles(contract: DataContract) -> list[str]:
     """Return all names that a mapping may speak about."""
-    return [*contract.columns, *(name for name in (contract.patient_id, contract.split_column) if name)]
+    return [*contract.written, *(name for name in (contract.patient_id, contract.split_column) if name)]
 
 
 def _names(mapping: DataSet, contract: DataContract) -> Iterator[str]:
@@ -121,6 +121,8 @@ def _codes(mapping: DataSet, contract: DataContract) -> Iterator[str]:
             yield f"codes: {name!r} is a number in the study: it has units or a conversion, not codes."
         elif name == contract.patient_id:
             yield f"codes: {name!r} says which rows are one patient: it has no codes."
+        elif name in contract.texts:
+            yield f"codes: {name!r} is a text of letters: it has no codes."
         elif column is not None or name == contract.split_column:
             allowed = _meanings(column)
             wrong = sorted({str(level) for level in codes.values() if level_key(level) not in allowed})
@@ -148,7 +150,7 @@ def _check_columns(raw: RawData, mapping: DataSet, contract: DataContract, where
         return
     # Without a header line, the first row's cells would be the names: a patient's. So no other name is shown unless at
     # least half of those that the study and the mapping expect are there.
-    expected = {*(mapping.columns.get(name, name) for name in contract.columns), *wanted.values()}
+    expected = {*(mapping.columns.get(name, name) for name in contract.written), *wanted.values()}
     names = [name for name in raw.columns if not is_number(name)]
     has_header = contract.kind == "images" or 2 * len(expected & set(raw.columns)) >= len(expected)
     lines = []
@@ -161,7 +163,7 @@ def _check_columns(raw: RawData, mapping: DataSet, contract: DataContract, where
 
 def _place(raw: RawData, contract: DataContract, name: str) -> str:
     """Return where a column of the study stands: image files have names of their own for the three that they bring."""
-    if name in raw.columns or contract.kind == "table":
+    if name in raw.columns or contract.kind != "images":
         return name
     standard = {contract.label: LABEL, contract.patient_id: PATIENT_ID, contract.split_column: SPLIT}
     return standard.get(name, name)

@@ -38,7 +38,7 @@ def open_source(path: Path, contract: DataContract) -> DataSource:
     Raises: DataError if nothing is there, if no source reads such files, or if the contract is about another kind.
     """
     source = source_type(path)
-    if source.kind != contract.kind:
+    if source.kind != ("images" if contract.images else "table"):
         raise DataError(
             f'{path}: the study says kind = "{contract.kind}", and this is of kind "{source.kind}".'
             " Give another path, or correct [data] kind."

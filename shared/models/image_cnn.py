@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from shared.schema import CLOSED
 
 Filters = Annotated[int, Field(ge=1, le=4096)]
-_EPSILON = 1e-3
+EPSILON = 1e-3
 """Added to a variance, as Keras does."""
 
 
@@ -64,7 +64,7 @@ class ImageCnn:
             block = f"block_{number}"
             # No bias: the normalisation that follows has its own.
             x = layers.Conv2D(filters, self.kernel_size, padding="same", use_bias=False, name=f"{block}.conv")(x)
-            x = _group_norm()(self.groups, name=f"{block}.norm")(x)
+            x = group_norm()(self.groups, name=f"{block}.norm")(x)
             x = layers.ReLU(name=f"{block}.relu")(x)
             x = layers.MaxPooling2D(name=f"{block}.pool")(x)
         x = layers.Flatten(name="flatten")(x)
@@ -81,7 +81,7 @@ class ImageCnn:
 
 
 @cache
-def _group_norm() -> Any:
+def group_norm() -> Any:
     """Return the layer class; made on first use, because Keras is imported on use.
 
     The same function as ``keras.layers.GroupNormalization``, computed from sums over the pixels of each channel: a
@@ -112,7 +112,7 @@ def _group_norm() -> Any:
             mean = by_group(ops.mean(x, axis=(1, 2)))
             # Rounding may leave a constant image a variance just below zero.
             variance = ops.maximum(by_group(ops.mean(ops.square(x), axis=(1, 2))) - ops.square(mean), 0.0)
-            scale = self.gamma * ops.rsqrt(variance + _EPSILON)
+            scale = self.gamma * ops.rsqrt(variance + EPSILON)
             shift = self.beta - mean * scale
             return x * scale[:, None, None, :] + shift[:, None, None, :]
 

@@ -60,7 +60,7 @@ def initial_weights(model: Any, seed: int) -> dict[str, NDArray[np.float32]]:
     weights: dict[str, NDArray[np.float32]] = {}
     for name, variable in variables(model).items():
         shape = tuple(variable.shape)
-        if name.endswith("/kernel"):
+        if name.endswith(("/kernel", "/recurrent_kernel")):
             field = math.prod(shape[:-2])
             limit = math.sqrt(6 / (field * (shape[-2] + shape[-1])))
             drawn = generator(seed, "initial weights", name).uniform(-limit, limit, shape)

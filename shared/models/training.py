@@ -59,6 +59,19 @@ def batches(rows: int, descent: Descent, drawn: np.random.Generator) -> tuple[ND
     return index, weight
 
 
+def losses(outputs: Any, y: Any) -> Any:
+    """Return the loss of each row, tensor of shape (n,): cross-entropy, or the squared error of a standardised number.
+
+    outputs: logits, or one number each; tensor of shape (n, outputs).
+    y: class index, or the number; tensor of shape (n,).
+    """
+    import tensorflow as tf
+
+    if outputs.shape[-1] == 1:
+        return tf.square(outputs[:, 0] - y)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.cast(y, tf.int32), logits=outputs)
+
+
 class Trainer:
     """One network with its compiled training.
 
@@ -124,8 +137,8 @@ class Trainer:
                 rows, share = index[number], weight[number]
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(own)
-                    losses = self._losses(tf.gather(x, rows), tf.gather(y, rows))
-                    mean = tf.reduce_sum(losses * share) / tf.reduce_sum(share)
+                    each = losses(self.model(tf.gather(x, rows), training=True), tf.gather(y, rows))
+                    mean = tf.reduce_sum(each * share) / tf.reduce_sum(share)
                 gradients = tape.gradient(mean, own)
                 if proximal:
                     gradients = [g + mu * (w - a) for g, w, a in zip(gradients, own, anchors, strict=True)]
@@ -134,7 +147,7 @@ class Trainer:
                     tf.raw_ops.ResourceApplyMomentum(
                         var=variable.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=momentum
                     )
-                seen = tf.reduce_sum(tf.cast(tf.minimum(losses, bound) * share, tf.float64))
+                seen = tf.reduce_sum(tf.cast(tf.minimum(each, bound) * share, tf.float64))
                 return number + 1, total + tf.where(number < epoch_steps, seen, tf.zeros_like(seen))
 
             with tf.control_dependencies(cleared):
@@ -150,14 +163,6 @@ class Trainer:
             tf.TensorSpec((4,), tf.float32),
         ]
         return tf.function(run, input_signature=signature, autograph=False)
-
-    def _losses(self, x: Any, y: Any) -> Any:
-        """Return the loss of each row: cross-entropy, or the squared error of a standardised number."""
-        tf = self._tf
-        outputs = self.model(x, training=True)
-        if self._outputs == 1:
-            return tf.square(outputs[:, 0] - y)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.cast(y, tf.int32), logits=outputs)
 
 
 @lru_cache(maxsize=8)

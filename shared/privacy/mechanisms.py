@@ -99,7 +99,8 @@ def sensitivity(l1: float, l2: float, size: int, scale: float, whole: bool = Fal
     steps2 = _floor(most2 * most2)
     if steps2 < 1.0:
         raise ValueError(f"expected an influence of at least one step. Received: {most2:g}")
-    return _floor(min(most1, math.sqrt(size * steps2), steps2)), math.sqrt(steps2)
+    steps1 = _floor(min(most1, math.sqrt(size * steps2), steps2))
+    return steps1, min(math.sqrt(steps2), steps1)
 
 
 def _floor(value: float) -> float:

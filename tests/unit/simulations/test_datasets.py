@@ -22,7 +22,9 @@ from shared.examples import Part
 from shared.study import Study, load_study
 from simulations.datasets import DATASETS
 from simulations.datasets.base import DataFile, Dataset, cache_folder, fetch, load, locate, read_checked
+from simulations.datasets.parkinsons import forecast, sessions
 from simulations.datasets.pneumonia import content_order
+from simulations.datasets.splice import joined
 
 STUDIES = Path(__file__).parents[3] / "simulations" / "studies"
 CONTENT = b"age,sick\n50,0\n"
@@ -175,6 +177,40 @@ def test_digits_are_1797_small_images() -> None:
     assert np.bincount(raw.columns["label"]).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
+def test_diabetes_is_in_the_measures_own_units() -> None:
+    columns = load(DATASETS["diabetes"], None).columns
+    assert 442 == len(columns["progression"])
+    assert (19, 79) == (columns["age"].min(), columns["age"].max())
+    assert np.isclose(67243, columns["progression"].sum())
+
+
+def test_a_forecast_starts_from_the_last_score_until_day_120_and_its_trend() -> None:
+    patients, days = np.array(["p", "p", "p", "q", "p"]), np.array([130.0, 92.0, 120.0, 60.0, 50.0])
+    found = forecast(patients, days, np.array([99.0, 13.0, 20.0, 7.0, 0.0]))
+    # From 13 to 20 in 28 days is 1/4 a day, for 10 more days.
+    assert {
+        "late_total_UPDRS": 99.0,
+        "last_total_UPDRS": 20.0,
+        "trend_total_UPDRS": 0.25,
+        "days_ahead": 10.0,
+        "projected_total_UPDRS": 22.5,
+    } == {name: values[0] for name, values in found.items()}
+    assert all(np.isnan(values[1:]).all() for values in found.values())
+
+
+def test_a_session_is_followed_by_the_first_one_28_days_later_or_more() -> None:
+    patients, days = np.array(["p", "p", "p", "q", "p", "p"]), np.array([1.5, 1.0, 28.9, 7.0, 30.0, 29.5])
+    found = sessions(patients, days, np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    nan = np.nan
+    assert np.array_equal([nan, 1, 2, 1, 3, nan], found["session"], equal_nan=True)
+    assert np.array_equal([nan, 5, nan, nan, nan, nan], found["ahead_total_UPDRS"], equal_nan=True)
+
+
+def test_genes_that_share_a_stretch_belong_together_also_by_way_of_a_third() -> None:
+    genes, stretches = np.array(["c", "b", "b", "a", "d"]), np.array(["AC", "AC", "GT", "GT", "TT"])
+    assert ["a", "a", "a", "a", "d"] == joined(genes, stretches).tolist()
+
+
 REAL = pytest.mark.skipif(
     "CONSILIUM_DATA" not in os.environ, reason="needs the published files: set CONSILIUM_DATA to their folder"
 )
@@ -227,6 +263,24 @@ def test_no_x_ray_is_on_both_sides_of_the_published_split() -> None:
     rules = DataContract(kind="images", label="label", columns={"label": label}, images=pixels, split_column="split")
     data = site_data(rules, load(DATASETS["pneumoniamnist"], SHELF), "all", seed=1)
     assert {part: len(rows) for part, rows in data.parts.items()} == {Part.TRAINING: 5232, Part.HELD_OUT: 624}
+
+
+@REAL
+def test_parkinsons_has_42_patients_and_carrying_the_last_score_forward_errs_by_2_26() -> None:
+    columns = load(DATASETS["parkinsons_telemonitoring"], SHELF).columns
+    assert (5875, 42) == (len(columns["patient_id"]), len(np.unique(columns["patient_id"])))
+    error = np.abs(columns["last_total_UPDRS"] - columns["late_total_UPDRS"])
+    assert (2051, 2.261) == (np.isfinite(error).sum(), round(float(np.nanmean(error)), 3))
+    assert 990 == np.isfinite(columns["session"]).sum()
+
+
+@REAL
+def test_splice_has_3190_stretches_and_no_copy_in_two_groups() -> None:
+    columns = load(DATASETS["splice"], SHELF).columns
+    assert {"EI": 767, "IE": 768, "N": 1655} == dict(zip(*np.unique(columns["class"], return_counts=True), strict=True))
+    pairs = np.unique(np.stack([columns["sequence"], columns["patient_id"]]), axis=1)
+    assert (3005, 3005) == (len(np.unique(columns["sequence"])), pairs.shape[1])
+    assert 1440 == len(np.unique(columns["patient_id"]))
 
 
 def test_the_order_of_rows_does_not_change_the_digest_of_their_content() -> None:

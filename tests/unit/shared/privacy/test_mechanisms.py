@@ -83,6 +83,8 @@ def test_the_root_of_the_size_bounds_l1_where_only_l2_is_known() -> None:
 
 def test_l1_bounds_l2() -> None:
     assert (8.0, 8.0) == sensitivity(2.0, 5.0, 100, 4.0, whole=True)
+    # One number of 1 in steps of 1/128: 128 + 1.0156, and whole steps are 129.
+    assert (129.0, 129.0) == sensitivity(1.0, 1.0, 1, 128.0)
 
 
 def test_whole_numbers_are_not_rounded() -> None:
