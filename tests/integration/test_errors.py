@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import command, simulate
+from tests.integration.cli import simulate
+from tests.integration.forked import forked, limit_files, without_keras
 
 NEIGHBOURS = ("--site", "north=good.csv", "--site", "west=good.csv")
 """Two hospitals whose data are good."""
@@ -21,7 +21,7 @@ SHIPPED = Path(__file__).parents[2] / "simulations" / "studies"
 def refused(folder: Path, *arguments: str, **environment: str) -> str:
     """Run, check that the user gets one error and no output folder, and return the message."""
     before = sorted(folder.rglob("*"))
-    process = simulate("run", *arguments, cwd=folder, **environment)
+    process = forked("run", *arguments, cwd=folder, **environment)
     assert process.returncode == 2, (process.returncode, process.stderr)
     assert "Traceback" not in process.stderr
     assert process.stdout == ""
@@ -115,7 +115,7 @@ def test_a_patient_in_both_parts_is_counted_never_named(own: Path) -> None:
 
 def test_resuming_in_another_studys_folder(own: Path) -> None:
     arguments = ["own.toml", "--data", "good.csv", "--sites", "3", "--output", "out"]
-    first = simulate("run", *arguments, cwd=own)
+    first = forked("run", *arguments, cwd=own)
     assert first.returncode == 0, first.stderr
     message = refused(own, *arguments, "--resume", "--rounds", "3")
     assert "belongs to another run: digest" in message
@@ -148,18 +148,7 @@ def test_a_threshold_that_the_sites_cannot_reach_is_refused(own: Path) -> None:
 def test_without_keras_a_study_that_needs_it_says_what_to_type(
     tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
-    """Keras is hidden from the process, as on a machine without it."""
-    program = f"""
-import sys
-import importlib.util as util
-found = util.find_spec
-util.find_spec = lambda name, *rest: None if name.split('.')[0] in ('keras', 'tensorflow') else found(name, *rest)
-from simulations.cli import main
-sys.argv[1:] = {arguments!r}
-main()
-"""
-    python = Path(command()[0]).with_name("python")
-    process = subprocess.run([str(python), "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    process = forked(*arguments, cwd=tmp_path, prepare=without_keras)
     assert process.returncode == code, process.stderr
     assert said in process.stdout + process.stderr
     assert list(tmp_path.iterdir()) == []
@@ -167,22 +156,16 @@ main()
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     """The operating system limits the size of files, so that writing the checkpoint really fails."""
-    whole = simulate("run", "breast_cancer", "--rounds", "6", "--output", "whole", cwd=tmp_path)
+    whole = forked("run", "breast_cancer", "--rounds", "6", "--output", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     size = (tmp_path / "whole" / "checkpoint" / "last.npz").stat().st_size
-    started = subprocess.run(
-        [*command(), "run", "breast_cancer", "--rounds", "6", "--output", "out"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        # Room for the first checkpoints, not for the last ones: the history makes them grow.
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1500, size - 1500)),
-    )
-    assert started.returncode == 2, started.stderr
-    assert "what was there before is untouched. Make room. Then go on with --resume." in started.stderr
+    # Room for the first checkpoints, not for the last ones: the history makes them grow.
+    full = partial(limit_files, size - 1500)
+    ended = forked("run", "breast_cancer", "--rounds", "6", "--output", "out", cwd=tmp_path, prepare=full)
+    assert ended.returncode == 2, ended.stderr
+    assert "what was there before is untouched. Make room. Then go on with --resume." in ended.stderr
     assert [path.name for path in (tmp_path / "out" / "checkpoint").iterdir() if path.name.startswith(".")] == []
-    resumed = simulate("run", "breast_cancer", "--rounds", "6", "--output", "out", "--resume", "--json", cwd=tmp_path)
+    resumed = forked("run", "breast_cancer", "--rounds", "6", "--output", "out", "--resume", "--json", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
     assert json.loads(resumed.stdout)["federated"] == metrics["federated"]
@@ -197,10 +180,10 @@ def test_help_teaches_and_version_answers(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_has_exit_code_2(tmp_path: Path) -> None:
-    assert simulate("run", "breast_cancer", "--round", "3", cwd=tmp_path).returncode == 2
+    assert forked("run", "breast_cancer", "--round", "3", cwd=tmp_path).returncode == 2
 
 
 def test_shipped_studies_can_be_copied_and_run_from_a_file(tmp_path: Path) -> None:
     shutil.copy(SHIPPED / "breast_cancer.toml", tmp_path / "mine.toml")
-    process = simulate("run", "mine.toml", "--rounds", "1", "--set", "simulation.compare=[]", cwd=tmp_path)
+    process = forked("run", "mine.toml", "--rounds", "1", "--set", "simulation.compare=[]", cwd=tmp_path)
     assert process.returncode == 0, process.stderr

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from tests.integration.cli import command, simulate
+from simulations import cli
+from tests.integration.cli import simulate
+from tests.integration.forked import forked, refuse_tensorflow, started
 
 FILES = ["checkpoint", "metrics.json", "model", "report.html", "run.log"]
 KEYS = {
@@ -56,68 +59,53 @@ def test_the_metrics_are_those_that_are_promised(finished: tuple[Path, subproces
 
 
 def test_tensorflow_is_not_imported(tmp_path: Path) -> None:
-    code = """
-import sys
-from simulations.cli import main
-sys.argv[1:] = ["run", "breast_cancer", "--rounds", "2", "--json"]
-try:
-    main()
-except SystemExit:
-    pass
-assert "tensorflow" not in sys.modules
-"""
-    python = Path(command()[0]).with_name("python")
-    process = subprocess.run([str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    process = forked("run", "breast_cancer", "--rounds", "2", "--json", cwd=tmp_path, prepare=refuse_tensorflow)
     assert process.returncode == 0, process.stderr
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path: Path) -> None:
     def federated(*more: str) -> dict[str, float]:
-        process = simulate(
+        process = forked(
             "run", "breast_cancer", "--rounds", "4", "--json", "--set", "simulation.compare=[]", *more, cwd=tmp_path
         )
         assert process.returncode == 0, process.stderr
         return json.loads(process.stdout)["federated"]
 
-    assert federated() == federated()
-    assert federated("--seed", "99") != federated()
+    once = federated()
+    assert once == federated()
+    assert once != federated("--seed", "99")
 
 
 def test_the_second_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     for _ in range(2):
-        process = simulate("run", "breast_cancer", "--rounds", "1", "--set", "simulation.compare=[]", cwd=tmp_path)
+        process = forked("run", "breast_cancer", "--rounds", "1", "--set", "simulation.compare=[]", cwd=tmp_path)
         assert process.returncode == 0, process.stderr
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["breast_cancer", "breast_cancer-2"]
 
 
 def test_killed_and_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
     """SIGKILL at several moments; the last run ends with the weights of one that nobody killed."""
-    arguments = ["run", "breast_cancer", "--rounds", "120", "--set", 'simulation.compare=["local"]', "--output"]
-    whole = simulate(*arguments, "whole", cwd=tmp_path)
+    arguments = ["run", "breast_cancer", "--rounds", "40", "--set", 'simulation.compare=["local"]', "--output"]
+    whole = forked(*arguments, "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     killed = 0
-    for moment in ("stage=prepare", "stage=train round=20 ", "stage=train round=90 ", "comparing with="):
-        process = subprocess.Popen(
-            [*command(), *arguments, "killed", "--resume"],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+    for moment in ("stage=prepare", "stage=train round=8 ", "stage=train round=30 ", "comparing with="):
+        process = started(*arguments, "killed", "--resume", cwd=tmp_path, streams=tmp_path)
         _wait_for(tmp_path / "killed" / "run.log", moment, process)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        if process.is_alive():
+            process.kill()
             killed += 1
-        process.communicate(timeout=60)
+        process.join(60)
     assert killed >= 2
-    resumed = simulate(*arguments, "killed", "--resume", cwd=tmp_path)
+    resumed = forked(*arguments, "killed", "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     for name, array in _arrays(tmp_path / "whole").items():
         assert array.tobytes() == _arrays(tmp_path / "killed")[name].tobytes(), name
 
 
-def _wait_for(log: Path, text: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(log: Path, text: str, process: BaseProcess) -> None:
     until = time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and process.is_alive():
         if log.exists() and text in log.read_text():
             return
         time.sleep(0.01)
@@ -131,7 +119,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: Path) -> None:
     faults = ["hospital_2 3 nan", "hospital_4 4 exception", "hospital_1 2 twice", "hospital_5 6 lost"]
     changes = ["--set", f"simulation.faults={json.dumps(faults)}", "--set", "simulation.contributors_may_shrink=true"]
-    process = simulate("run", "breast_cancer", "--rounds", "4", "--json", *changes, cwd=tmp_path)
+    process = forked("run", "breast_cancer", "--rounds", "4", "--json", *changes, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     metrics = json.loads(process.stdout)
     assert metrics["dropped"] == {
@@ -153,7 +141,7 @@ def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: P
 
 def test_a_hospital_lost_from_an_exact_method_ends_the_run_by_name_and_nobody_is_judged(tmp_path: Path) -> None:
     change = ["--set", 'simulation.faults=["hospital_2 3 lost"]']
-    process = simulate("run", "breast_cancer", "--rounds", "4", "--output", "out", *change, cwd=tmp_path)
+    process = forked("run", "breast_cancer", "--rounds", "4", "--output", "out", *change, cwd=tmp_path)
     assert process.returncode == 3, process.stderr
     assert "hospital_2 (no-reply)" in process.stderr
     assert "contributors_may_shrink" in process.stderr
@@ -164,11 +152,11 @@ def test_too_few_sites_give_the_run_up_with_exit_code_3_and_a_way_on(tmp_path: P
     faults = [f'"hospital_{site} 3 lost"' for site in (1, 2, 3, 4)]
     change = ["--set", f"simulation.faults=[{', '.join(faults)}]"]
     arguments = ["run", "breast_cancer", "--rounds", "3", "--output", "out"]
-    process = simulate(*arguments, *change, cwd=tmp_path)
+    process = forked(*arguments, *change, cwd=tmp_path)
     assert process.returncode == 3
     assert re.search(r"error: exchange 3: 1 of 5 sites contributed.*hospital_1 \(no-reply\)", process.stderr)
     assert not (tmp_path / "out" / "metrics.json").exists()
-    again = simulate(*arguments, "--resume", cwd=tmp_path)
+    again = forked(*arguments, "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
 
 
@@ -179,9 +167,9 @@ def test_own_data_in_one_table_and_by_hospital(tmp_path: Path) -> None:
         age, crp = rng.integers(20, 90), rng.gamma(2, 40)
         lines.append(f"p{index},{'ABC'[index % 3]},{age},{crp:.1f},{'yes' if crp + rng.normal() * 30 > 80 else 'no'}")
     (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
-    drafted = simulate("study", "new", "--from", "own.csv", cwd=tmp_path)
+    drafted = forked("study", "new", "--from", "own.csv", cwd=tmp_path)
     assert drafted.returncode == 0, drafted.stderr
-    whole = simulate(
+    whole = forked(
         "run", "own.toml", "--data", "own.csv", "--partition", "column:ward", "--rounds", "5", "--json", cwd=tmp_path
     )
     assert whole.returncode == 0, whole.stderr
@@ -190,25 +178,26 @@ def test_own_data_in_one_table_and_by_hospital(tmp_path: Path) -> None:
         rows = [lines[0], *(line for line in lines[1:] if line.split(",")[1] == ward)]
         (tmp_path / f"{ward}.csv").write_text("\n".join(rows) + "\n")
     sites = ["--site", "north=A.csv", "--site", "south=B.csv", "--site", "west=C.csv"]
-    apart = simulate("run", "own.toml", *sites, "--rounds", "5", "--json", cwd=tmp_path)
+    apart = forked("run", "own.toml", *sites, "--rounds", "5", "--json", cwd=tmp_path)
     assert apart.returncode == 0, apart.stderr
     assert set(json.loads(apart.stdout)["sites"]) == {"north", "south", "west"}
     bare = ["--set", "aggregation.secure=false", "--set", "aggregation.min_sites=1"]
-    alone = simulate("run", "own.toml", *sites[:2], *bare, "--rounds", "5", "--json", cwd=tmp_path)
+    alone = forked("run", "own.toml", *sites[:2], *bare, "--rounds", "5", "--json", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     assert set(json.loads(alone.stdout)["sites"]) == {"north"}
 
 
 @pytest.mark.parametrize("kind", ["parquet", "npz", "folder"])
-def test_own_data_of_every_other_kind(tmp_path: Path, kind: str) -> None:
-    """Drafted, then run, without touching the draft."""
+def test_own_data_of_every_other_kind(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafted, then run, without touching the draft; in this process, which has loaded TensorFlow already."""
     source = _own_data(tmp_path, kind)
-    drafted = simulate("study", "new", "--from", source, "--output", "own.toml", cwd=tmp_path)
-    assert drafted.returncode == 0, drafted.stderr
+    monkeypatch.chdir(tmp_path)
+    drafted = CliRunner().invoke(cli.app, ["study", "new", "--from", source, "--output", "own.toml"])
+    assert drafted.exit_code == 0, drafted.output
     changes = ["--sites", "3", "--rounds", "1", "--set", "simulation.compare=[]"]
-    process = simulate("run", "own.toml", "--data", source, *changes, "--json", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    metrics = json.loads(process.stdout)
+    ran = CliRunner().invoke(cli.app, ["run", "own.toml", "--data", source, *changes, "--json"])
+    assert ran.exit_code == 0, ran.output
+    metrics = json.loads(ran.stdout)
     assert sum(site["rows"] for site in metrics["sites"].values()) == 120
     assert sum(site["patients"] for site in metrics["sites"].values()) == (60 if kind == "npz" else 120)
 

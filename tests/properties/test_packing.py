@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ SECRETS = ("keys", "sharing", "masked", "revealed")
 """Parts of a site's state that never leave its memory."""
 
 
+@cache
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Return every value of a type hint, small ones."""
     plain: Mapping[Any, st.SearchStrategy[Any]] = {

@@ -276,28 +276,19 @@ def test_a_run_that_keeps_the_threshold_is_finished_with_the_sums_of_whoever_con
 
 @settings(max_examples=60)
 @given(cases())
-def test_every_sum_is_the_plain_integer_sum_of_its_contributors(case: Case) -> None:
-    check_sums(case, run(case))
-
-
-@settings(max_examples=60)
-@given(cases())
-def test_a_run_ends_only_when_too_few_remain_and_then_reveals_nothing(case: Case) -> None:
-    check_ending(case, run(case))
+def test_every_sum_is_that_of_its_contributors_and_a_run_that_cannot_make_it_reveals_nothing(case: Case) -> None:
+    told = run(case)
+    check_sums(case, told)
+    check_ending(case, told)
 
 
 @settings(max_examples=60)
 @given(cases(exact=True))
-def test_exact_sums_all_have_the_contributors_of_the_first_or_the_run_ends(case: Case) -> None:
+def test_exact_sums_all_have_the_contributors_of_the_first_or_the_run_ends_with_the_reason(case: Case) -> None:
     told = run(case)
     check_sums(case, told)
     assert len(set(told.contributors())) <= 1
-
-
-@settings(max_examples=60)
-@given(cases(exact=True))
-def test_a_run_of_exact_sums_that_loses_a_site_ends_with_the_reason(case: Case) -> None:
-    check_ending(case, run(case))
+    check_ending(case, told)
 
 
 @settings(max_examples=60)

@@ -15,7 +15,7 @@ needs_linux = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), r
 CHILD_WITH_60_MIB = """
 import subprocess, sys
 print("said")
-subprocess.run([sys.executable, "-c", "import time; block = bytearray(60 * 2**20); time.sleep(1)"])
+subprocess.run([sys.executable, "-c", "import time; block = bytearray(60 * 2**20); time.sleep(0.4)"])
 """
 
 
