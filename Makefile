@@ -85,6 +85,7 @@ format: $(INSTALLED)
 bench: $(BENCH_INSTALLED)
 	@$(BIN)/python -m simulations.benchmarks.secagg
 	@$(BIN)/python -m simulations.benchmarks.network
+	@$(BIN)/python -m simulations.benchmarks.methods
 	@$(BIN)/python -m simulations.benchmarks.run
 
 $(BENCH_INSTALLED): requirements-bench.lock $(INSTALLED)

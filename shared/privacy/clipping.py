@@ -4,7 +4,7 @@ What DP-SGD adds noise to (Abadi et al., "Deep Learning with Differential Privac
 sum_i min(1, C / |g_i|) g_i: one example changes it by C at most. Layers are tapped during the forward pass; one
 backward pass gives the gradients at their outputs, from which come the norms and then, without another pass, the
 weighted sum (book-keeping: Bu, Wang, Zha, Karypis, "Differentially Private Optimization on Large Model at Small Cost",
-ICML 2023, arXiv:2210.00038). ``shared/privacy/ghost.py`` has the layers' formulas.
+ICML 2023, arXiv:2210.00038). ``shared/privacy/ghost.py`` has the formulas.
 
 This is right only where an example's loss depends on no other example of the batch. So a network is refused unless
 every layer in it is known to look at one example at a time; unknown is refused, not guessed.
@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from shared.errors import StudyError
 from shared.models import image_cnn
-from shared.privacy import ghost
+from shared.privacy import ghost, group_norm, layers
+from shared.privacy.convolution import convolution
 from shared.privacy.ghost import PerExample, Tapped
 
 _ROUNDING = 2.0**-12
@@ -39,17 +41,17 @@ _ELEMENTWISE = (
 """Keras activations that are computed number by number; a softmax over the wrong axis would mix examples."""
 
 _RULES: dict[str, ghost.Rule] = {
-    "Dense": ghost.dense,
-    "Conv1D": ghost.convolution,
-    "Conv2D": ghost.convolution,
-    "Embedding": ghost.embedding,
-    "LayerNormalization": ghost.normalisation,
-    "GroupNormalization": ghost.normalisation,
-    "DepthwiseConv2D": ghost.any_layer,
-    "Conv2DTranspose": ghost.any_layer,
-    "SimpleRNN": ghost.any_layer,
-    "GRU": ghost.any_layer,
-    "LSTM": ghost.any_layer,
+    "Dense": layers.dense,
+    "Conv1D": convolution,
+    "Conv2D": convolution,
+    "Embedding": layers.embedding,
+    "LayerNormalization": layers.normalisation,
+    "GroupNormalization": layers.normalisation,
+    "DepthwiseConv2D": layers.any_layer,
+    "Conv2DTranspose": layers.any_layer,
+    "SimpleRNN": layers.any_layer,
+    "GRU": layers.any_layer,
+    "LSTM": layers.any_layer,
 }
 """Keras layers with weights that look at one example at a time, and how they are tapped."""
 
@@ -112,7 +114,7 @@ def _objection(operation: Any) -> str:
     known = kind in (*_PASSIVE, *_RULES) and type(operation) is getattr(keras.layers, kind)
     if kind in _MIXES:
         return "it mixes the examples of a batch"
-    if not (known or type(operation) is image_cnn._group_norm()):
+    if not (known or type(operation) is image_cnn.group_norm()):
         return "it is not known to look at one example at a time"
     activation = getattr(operation, "activation", None)
     name = "linear" if activation is None else activation.__name__
@@ -141,8 +143,16 @@ def _wrong_option(layer: Any) -> str:
     return next((reason for reason, wrong in reasons.items() if wrong), "")
 
 
-def _rule(layer: Any) -> ghost.Rule:
-    return _RULES.get(type(layer).__name__, ghost.group_norm)
+def _rule(layer: Any, before: Tapped | None) -> ghost.Rule:
+    """Return how a layer is tapped.
+
+    before: the layer whose output it reads, if that is tapped too.
+    """
+    if type(layer) is not image_cnn.group_norm():
+        return _RULES[type(layer).__name__]
+    if before is not None and before.patches is not None:
+        return partial(group_norm.of_patches, patches=before.patches)
+    return group_norm.of_pixels
 
 
 @contextmanager
@@ -158,16 +168,17 @@ def _tapped(model: Any, tape: Any) -> Iterator[dict[Any, Tapped]]:
         def call(x: Any, **_: Any) -> Any:
             if layer in taps:
                 raise StudyError(f"differential privacy needs layer {layer.name!r} to be used once, not shared")
-            taps[layer] = _rule(layer)(layer, x, watch)
+            before = next((each for each in taps.values() if each.output is x), None)
+            taps[layer] = _rule(layer, before)(layer, x, watch)
             return taps[layer].output
 
         return call
 
-    layers = [layer for layer in model.layers if layer.trainable_variables]
+    trained = [layer for layer in model.layers if layer.trainable_variables]
     try:
-        for layer in layers:
+        for layer in trained:
             layer.call = tap(layer)
         yield taps
     finally:
-        for layer in layers:
+        for layer in trained:
             del layer.call

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.examples import Arrays
-from shared.models import network, runtime
+from shared.models import network, runtime, training
 from shared.privacy import clipping
 from shared.privacy.noise import Stream
 
@@ -111,7 +111,6 @@ class PrivateTrainer:
         self.model = model
         self.size = sum(math.prod(variable.shape) for variable in model.trainable_variables)
         self._pad = pad
-        self._outputs = int(model.output_shape[-1])
         self._variables = network.variables(model)
         self._velocities = [self._tf.Variable(self._tf.zeros_like(own)) for own in self._variables.values()]
         self._forget = self._tf.function(self._stop, autograph=False)
@@ -190,18 +189,21 @@ class PrivateTrainer:
                 rows = index[number]
                 targets = tf.gather(y, rows)
                 each = clipping.gradients(
-                    self.model, tf.gather(x, rows), lambda outputs: self._losses(outputs, targets)
+                    self.model, tf.gather(x, rows), lambda outputs: training.losses(outputs, targets)
                 )
                 counts = rows < nobody
                 wrong = counts & ~tf.math.is_finite(each.squared)
                 good = ~tf.reduce_any(wrong)
                 ended = good & ends[number]
                 factors = clipping.factors(each.squared, norm) * tf.cast(counts, tf.float32)
-                # Zero times infinity is no number: the part is done anew without rows whose gradient is not finite.
-                index = tf.tensor_scatter_nd_update(index, [[number]], [tf.where(wrong, nobody, rows)])
                 added = total + tf.concat([tf.reshape(own, (-1,)) for own in each.weighted(factors)], axis=0)
-                total = tf.where(good, added, total)
-                total = tf.cond(ended, lambda: self._move(total, noise[step], rates), lambda: total)
+
+                def anew() -> tuple[Any, Any]:
+                    return tf.tensor_scatter_nd_update(index, [[number]], [tf.where(wrong, nobody, rows)]), total
+
+                # Zero times infinity is no number: the part is done anew without rows whose gradient is not finite.
+                index, total = tf.cond(good, lambda: (index, added), anew)
+                total = tf.cond(ended, lambda: self._move(total, tf.gather(noise, step), rates), lambda: total)
                 return number + tf.cast(good, tf.int32), step + tf.cast(ended, tf.int32), index, total
 
             first = (tf.constant(0), tf.constant(0), index, tf.zeros(self.size))
@@ -239,10 +241,3 @@ class PrivateTrainer:
                 momentum=momentum,
             )
         return tf.zeros_like(total)
-
-    def _losses(self, outputs: Any, y: Any) -> Any:
-        """Return the loss of each row, the same as of ``shared.models.training``."""
-        tf = self._tf
-        if self._outputs == 1:
-            return tf.square(outputs[:, 0] - y)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.cast(y, tf.int32), logits=outputs)

@@ -1,4 +1,4 @@
-"""Where the taps of a convolution's filter lie, in whole numbers: what ``shared/privacy/ghost.py`` cuts images by.
+"""Where the taps of a convolution's filter lie, in whole numbers: how ``shared/privacy/convolution.py`` cuts images.
 
 A line is an image of height 1. Keras pads "same" with zeros so that every stride-th pixel has an output; of an odd
 number of zeros, the larger half comes last (TensorFlow's "SAME").

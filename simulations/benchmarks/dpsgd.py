@@ -2,7 +2,8 @@
 
 ``python -m simulations.benchmarks.dpsgd [--repeats N] [--opacus PYTHON] [--output FILE]`` prints a table and writes
 ``runs/bench-dpsgd.json``. The plain step is the one that studies without privacy take (``shared/models/training.py``).
-Sides take turns, and a ratio is the median of the repeats' own ratios (``simulations/benchmarks/secagg.py``). Nothing
+Sides take turns, and a ratio is the median of the repeats' own ratios (``simulations/benchmarks/secagg.py``). Times are
+those of the processor, all threads together, so that waiting for other work on the machine counts for no side. Nothing
 is asserted.
 
 The other side is ``dpsgd_peer.py`` in a process of its own, pinned to the same processor, which waits while we run. It
@@ -12,7 +13,6 @@ needs an environment with torch and opacus: the one given, or one that is made u
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
@@ -28,7 +28,7 @@ import numpy as np
 from shared.models.image_cnn import ImageCnn
 from shared.provenance import versions
 from simulations.benchmarks import dpsgd_peer
-from simulations.benchmarks.secagg import Line, Others, exactly, ratio, seconds, table
+from simulations.benchmarks.secagg import Line, Others, exactly, ratio, report, seconds
 
 STEPS = 20
 PEER_PACKAGES = ("torch==2.13.0+cpu", "opacus==1.6.0")
@@ -56,7 +56,7 @@ CASES = (
 )
 
 Work = Callable[[], float]
-"""Takes the steps, and returns how many seconds they took."""
+"""Takes the steps, and returns how many seconds of the processor they took."""
 
 
 def sides(case: Case, steps: int) -> dict[str, Work]:
@@ -90,9 +90,9 @@ def sides(case: Case, steps: int) -> dict[str, Work]:
 
     def timed(work: Callable[[], Any]) -> Work:
         def run() -> float:
-            started = time.perf_counter()
+            started = time.process_time()
             work()
-            return time.perf_counter() - started
+            return time.process_time() - started
 
         run()
         return run
@@ -237,18 +237,7 @@ def main() -> None:
         with peer(python) as other:
             peer_versions = other.versions
             lines = run(CASES, options.repeats, STEPS, other)
-    busy = others.processors()
-    print(table(lines))
-    print(f"\nprocessors: {os.cpu_count()}" + ("" if busy is None else f", kept busy by others: {busy:.2f}"))
-    report = {
-        "lines": [{**dataclasses.asdict(line), "met": line.met} for line in lines],
-        "repeats": options.repeats,
-        "busy_with_others": busy,
-        "versions": {**versions(), **peer_versions},
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"numbers  {options.output}")
+    report(lines, options.repeats, others.processors(), {**versions(), **peer_versions}, options.output)
 
 
 if __name__ == "__main__":

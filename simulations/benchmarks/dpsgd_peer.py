@@ -2,8 +2,9 @@
 
 Run by its path with a Python that has torch and opacus, none of which this project needs. A line of JSON on standard
 input, ``{"filters": [16, 32, 64], "dense_units": 64, "batch": 64, "steps": 10}``, is answered by one on standard
-output, ``{"seconds": ..., "weights": ...}``: what so many noised steps took, and the network's size. The first line out
-holds the versions. The noise is torch's own generator's, which Opacus calls not secure and which is its default.
+output, ``{"seconds": ..., "weights": ...}``: what so many noised steps took of the processor, and the network's size.
+The first line out holds the versions. The noise is torch's own generator's, which Opacus calls not secure and which is
+its default.
 """
 
 from __future__ import annotations
@@ -52,13 +53,13 @@ class Step:
         self._loss = DPLossFastGradientClipping(self._network, self._optimizer, nn.CrossEntropyLoss())
 
     def seconds(self, steps: int) -> float:
-        """Return what so many steps take."""
-        started = time.perf_counter()
+        """Return what so many steps take of the processor."""
+        started = time.process_time()
         for _ in range(steps):
             self._optimizer.zero_grad()
             self._loss(self._network(self._x), self._y).backward()
             self._optimizer.step()
-        return time.perf_counter() - started
+        return time.process_time() - started
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from shared.errors import DependencyMissing, ProtocolError, StudyError
 from shared.models import network, runtime
-from shared.models.image_cnn import ImageCnn, _group_norm
+from shared.models.image_cnn import ImageCnn, group_norm
 from shared.models.tabular_mlp import TabularMlp
 from shared.models.training import Descent, Trainer, batches, trainer
 
@@ -103,7 +103,7 @@ def test_group_normalisation_is_that_of_keras() -> None:
 
     x = np.random.default_rng(1).normal(3.0, 2.0, (5, 6, 7, 8)).astype(np.float32)
     gain, shift = np.linspace(-1, 2, 8, dtype=np.float32), np.linspace(0, 1, 8, dtype=np.float32)
-    ours, theirs = _group_norm()(4), keras.layers.GroupNormalization(4)
+    ours, theirs = group_norm()(4), keras.layers.GroupNormalization(4)
     for layer in (ours, theirs):
         layer.build(x.shape)
         layer.set_weights([gain, shift])

@@ -97,7 +97,8 @@ def test_a_wrong_option_of_the_architecture_is_named_with_its_place_and_the_near
     )
     expected = "test: [method.options.model] units: expected a valid array. Received: 3."
     assert expected == refused({"model": {"units": 3}})
-    assert "[method.options] architecture: expected 'image_cnn' or 'tabular_mlp'" in refused({"architecture": "cnn"})
+    expected = "[method.options] architecture: expected 'image_cnn', 'sequence_cnn', 'sequence_rnn' or 'tabular_mlp'"
+    assert expected in refused({"architecture": "cnn"})
 
 
 def test_an_architecture_for_other_data_is_refused() -> None:
