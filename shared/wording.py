@@ -84,10 +84,34 @@ METRIC_WORDS: dict[str, MetricWords] = {
         "How far the means of held-out patients lie from the table's, in its standard deviations, averaged over numbers"
         " and levels; 0 is the same.",
     ),
+    "bellman_error": MetricWords(
+        "Mean Bellman error",
+        -1,
+        "How far the values of the actions contradict themselves from one row to the next, in the reward's unit; 0 is"
+        " not at all. It does not tell whether the policy is good.",
+    ),
+    "policy_value": MetricWords(
+        "Estimated value of the policy",
+        1,
+        "What the values promise for a patient's first row, in the reward's unit. They are fitted to records of"
+        " patients who were not treated at random, and promise too much.",
+    ),
+    "observed_return": MetricWords(
+        "Observed return",
+        1,
+        "Mean discounted sum of the recorded rewards of a patient, in the reward's unit: of the patients as they were"
+        " treated, whatever the model.",
+    ),
+    "policy_agreement": MetricWords(
+        "Agreement with the record",
+        1,
+        "Share of a patient's rows in which the recorded action is the one of largest value; neither high nor low"
+        " values are good in themselves.",
+    ),
 }
 
 
-AMOUNTS = ("mae", "rmse", "mean_squared_distance")
+AMOUNTS = ("mae", "rmse", "mean_squared_distance", "bellman_error", "policy_value", "observed_return")
 """Metrics that are no shares."""
 
 

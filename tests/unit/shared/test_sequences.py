@@ -89,6 +89,7 @@ def test_a_study_without_sequences_keeps_the_digest_it_had() -> None:
         ({"texts": {"gene": {**GENE, "unknown": "A"}}, "columns": {"sick": SICK}}, "must differ from each other"),
         ({"texts": {"sick": GENE}, "columns": {"sick": SICK}}, "must not be declared under [data.columns]"),
         ({**VISITS, "kind": "table"}, 'goes with kind = "sequences"'),
+        ({**VISITS, "steps": {"order": "day"}}, "of 2 at least"),
         ({**VISITS, "patient_id": None}, "needs patient_id"),
         ({**VISITS, "steps": {"order": "drug", "count": 3}}, "order must name a number column"),
     ],
