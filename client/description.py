@@ -235,7 +235,7 @@ def _data_lines(study: Study, data: SiteData, opted_out: tuple[int, int]) -> Ite
     for note in data.notes:
         yield f"  {note}"
     for name, count in class_patients(study.data, everybody).items():
-        yield f"  class {name} of {study.data.label}: {_count(count, 'patient')}"
+        yield f"  class {name} of {study.data.event or study.data.label}: {_count(count, 'patient')}"
     missing = (np.isnan(everybody.values) & ~everybody.outside).sum(axis=0)
     found = False
     for name, absent in zip(study.data.features, missing.tolist(), strict=True):

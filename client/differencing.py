@@ -114,8 +114,7 @@ def _content(rows: Examples) -> list[bytes]:
     """Return what each row says, as bytes of one length; missing values have one bit pattern."""
     values = np.where(np.isnan(rows.values), np.nan, rows.values + 0.0)
     columns: list[NDArray[Any]] = [values, rows.outside, rows.labels + 0.0]
-    if rows.images is not None:
-        columns.append(rows.images)
+    columns += [each for each in (rows.images, rows.events) if each is not None]
     flat = [np.ascontiguousarray(each).reshape(len(rows), -1).view(np.uint8) for each in columns if each.size]
     return [row.tobytes() for row in np.concatenate(flat, axis=1)] if flat else []
 

@@ -40,7 +40,7 @@ class Policy:
         it, if every other member's hospital allows it too; the lost site's part can then be found by subtraction.
     methods: names of the methods that it takes part in; None for all.
     min_patients: fewest patients of its own that it takes part with.
-    min_class_patients: fewest patients of its own to train on in each class of the label.
+    min_class_patients: fewest patients of its own to train on in each class of the label; of a time, with the event.
     min_part_patients: fewest patients of its own behind any sum: to train on, and held out unless nobody is.
     max_parameters_per_patient: most trained parameters of a model for each of its patients to train on.
     min_difference: fewest patients by which two cohorts may differ that are not the same, whatever their studies; 1
@@ -95,8 +95,11 @@ def simulated(study: Study) -> Policy:
 def class_patients(contract: DataContract, examples: Examples) -> Mapping[str, int]:
     """Return the number of patients with a row of each class, by the class's name; empty for a number.
 
-    A patient whose rows are of several classes counts in each.
+    Of a time, those with the event. A patient whose rows are of several classes counts in each.
     """
+    if contract.event and examples.events is not None:
+        with_event = len(np.unique(examples.patients[examples.events]))
+        return {str(contract.columns[contract.event].levels[1]): with_event}
     return {
         name: len(np.unique(examples.patients[examples.labels == index])) for index, name in enumerate(contract.classes)
     }
@@ -223,7 +226,7 @@ def _of_cohort(policy: Policy, study: Study, data: SiteData) -> Iterator[Broken]
             yield Broken(
                 "too-few-of-a-class",
                 f"min_class_patients: expected at least {policy.min_class_patients} patients of class {name} of"
-                f" {study.data.label} to train on. Received: {count}.",
+                f" {study.data.event or study.data.label} to train on. Received: {count}.",
             )
     if training.patients < policy.min_part_patients:
         yield Broken(

@@ -115,7 +115,7 @@ class Study:
     def __post_init__(self) -> None:
         for name in self.evaluation.subgroups:
             column = self.data.columns.get(name)
-            if column is None or column.type != "category" or name == self.data.label:
+            if column is None or column.type != "category" or name not in self.data.features:
                 raise ValueError(f"[evaluation] subgroups must name categorical feature columns. Received: {name!r}")
         if self.evaluation.importance and (self.privacy or not self.data.features):
             raise ValueError(
@@ -146,6 +146,7 @@ _LATER: dict[tuple[str, ...], Any] = {
     ("tuning",): None,
     ("data", "texts"): {},
     ("data", "steps"): None,
+    ("data", "event"): None,
     ("evaluation", "importance"): False,
 }
 """Keys that came after the first studies were approved, and what they are where they are not used."""
@@ -221,6 +222,11 @@ def parse_study(raw: Mapping[str, Any], source: str) -> Study:
         method=dataclasses.replace(study.method, options=options),
         aggregation=dataclasses.replace(study.aggregation, options=strategy),
     )
+    if whole.data.event and whole.method.name != "cox":
+        raise StudyError(
+            f"{source}: [data] event: only the method 'cox' knows censored times; another would take them for times of"
+            f" the event. Received: {whole.method.name!r}"
+        )
     try:
         METHODS[study.method.name].check(whole)
     except ValueError as error:

@@ -196,7 +196,7 @@ def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
     for name, site in data.items():
         for part, examples in site.parts.items():
             digest.update(f"{name}\x1f{part}\x1f{len(examples)}\x1f".encode())
-            for array in (examples.values, examples.outside, examples.labels, examples.images):
+            for array in (examples.values, examples.outside, examples.labels, examples.images, examples.events):
                 if array is not None:
                     digest.update(np.ascontiguousarray(array).tobytes())
     return {"study": study.name, "digest": study.digest, "data": digest.hexdigest()}

@@ -18,7 +18,7 @@ from tests.builders import examples_of
 
 
 def rows(images: bool = False) -> Examples:
-    made = examples_of([[1.0, np.nan], [2.0, 0.5]], [0, 1])
+    made = replace(examples_of([[1.0, np.nan], [2.0, 0.5]], [0, 1]), events=np.array([True, False]))
     return replace(made, images=np.arange(32, dtype=np.uint8).reshape(2, 4, 4, 1)) if images else made
 
 
@@ -36,7 +36,7 @@ def test_what_is_loaded_is_what_was_frozen(tmp_path: Path, images: bool) -> None
     assert ("north", site().findings, [Part.TRAINING, Part.HELD_OUT]) == (loaded.name, loaded.findings, [*loaded.parts])
     for part, expected in site(images).parts.items():
         found = loaded.parts[part]
-        for name in ("values", "outside", "labels", "patients", "images"):
+        for name in ("values", "outside", "labels", "patients", "images", "events"):
             np.testing.assert_array_equal(getattr(expected, name), getattr(found, name))
             assert np.asarray(getattr(expected, name)).dtype.kind == np.asarray(getattr(found, name)).dtype.kind
 
@@ -56,7 +56,7 @@ def test_the_digest_is_of_the_patients_and_not_of_how_wide_their_array_was() -> 
     assert cohort.digest(wide) == cohort.digest(replace(wide, parts={**wide.parts, Part.TRAINING: wider}))
 
 
-@pytest.mark.parametrize("name", ["values", "outside", "labels", "patients"])
+@pytest.mark.parametrize("name", ["values", "outside", "labels", "patients", "events"])
 def test_another_row_is_another_digest(name: str) -> None:
     part = rows()
     changed = getattr(part, name).copy()

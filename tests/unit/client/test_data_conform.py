@@ -146,6 +146,15 @@ def test_texts_far_too_long_are_no_patient_ids() -> None:
         conformed(contract(patient_id="id"), id=["x" * 201])
 
 
+def test_a_time_is_used_with_how_it_ended_and_without_it_is_left_out() -> None:
+    time, end = Column(type="number", range=(0.0, 9.0)), Column(type="category", levels=("alive", "dead"))
+    rules = contract(columns={"age": AGE, "sick": time, "end": end}, event="end", positive=())
+    made = conformed(rules, sick=["1", "2", "3", "4"], end=["dead", "", "gone", "alive"])
+    assert made.examples.events is not None
+    assert [(1.0, True), (4.0, False)] == [*zip(made.examples.labels, made.examples.events, strict=True)]
+    assert (1, 1) == (made.findings.no_label, made.findings.label_outside)
+
+
 def test_a_number_as_label_is_kept_within_its_range() -> None:
     rules = contract(label="age", positive=())
     result = conformed(rules, age=["50", "?", "500", "60"], sick=["0"] * 4)
