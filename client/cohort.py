@@ -78,16 +78,25 @@ def _arrays(data: SiteData) -> dict[str, NDArray[Any]]:
     text = json.dumps(about, sort_keys=True, allow_nan=False)
     arrays: dict[str, NDArray[Any]] = {_ABOUT: np.frombuffer(text.encode(), dtype=np.uint8)}
     for part, rows in data.parts.items():
-        values = rows.values.astype(np.float64)
-        values[np.isnan(values)] = np.nan  # one bit pattern
-        arrays |= {f"{part}/values": values, f"{part}/outside": rows.outside, f"{part}/labels": rows.labels}
-        # As narrow as the longest id: how wide the array was before says how long other patients' ids were.
-        arrays[f"{part}/patients"] = np.array(rows.patients.tolist(), dtype=np.str_)
-        if rows.images is not None:
-            arrays[f"{part}/images"] = rows.images
-        if rows.events is not None:
-            arrays[f"{part}/events"] = rows.events
+        arrays |= _arrays_of(str(part), rows)
+        if rows.unlabelled is not None:
+            arrays |= _arrays_of(f"{part}/unlabelled", rows.unlabelled)
     return arrays
+
+
+def _arrays_of(part: str, rows: Examples) -> dict[str, NDArray[Any]]:
+    values, labels = rows.values.astype(np.float64), rows.labels.astype(np.float64)
+    for numbers in (values, labels):
+        numbers[np.isnan(numbers)] = np.nan  # one bit pattern
+    arrays: dict[str, NDArray[Any]] = {
+        f"{part}/values": values,
+        f"{part}/outside": rows.outside,
+        f"{part}/labels": labels,
+        # As narrow as the longest id: how wide the array was before says how long other patients' ids were.
+        f"{part}/patients": np.array(rows.patients.tolist(), dtype=np.str_),
+    }
+    others = {f"{part}/images": rows.images, f"{part}/events": rows.events}
+    return {**arrays, **{name: array for name, array in others.items() if array is not None}}
 
 
 def _data(arrays: dict[str, NDArray[Any]]) -> SiteData:
@@ -96,10 +105,15 @@ def _data(arrays: dict[str, NDArray[Any]]) -> SiteData:
         raise ValueError("another format")
     parts = {}
     for part in map(Part, about["parts"]):
-        values, outside, labels, patients = (
-            arrays[f"{part}/{name}"] for name in ("values", "outside", "labels", "patients")
-        )
-        others = (arrays.get(f"{part}/{name}") for name in ("images", "events"))
-        parts[part] = Examples(values, outside, labels, patients, *others)
+        kept = f"{part}/unlabelled"
+        unlabelled = _rows(arrays, kept) if f"{kept}/labels" in arrays else None
+        parts[part] = dataclasses.replace(_rows(arrays, str(part)), unlabelled=unlabelled)
     findings = about["findings"]
     return SiteData(about["name"], parts, Findings(**{**findings, "wholly_outside": tuple(findings["wholly_outside"])}))
+
+
+def _rows(arrays: dict[str, NDArray[Any]], part: str) -> Examples:
+    values, outside, labels, patients = (
+        arrays[f"{part}/{name}"] for name in ("values", "outside", "labels", "patients")
+    )
+    return Examples(values, outside, labels, patients, arrays.get(f"{part}/images"), arrays.get(f"{part}/events"))

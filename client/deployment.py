@@ -75,13 +75,16 @@ def reporter(folder: Path) -> Callable[[Approval, Site, SiteState], None]:
 
     def write(approved: Approval, site: Site, state: SiteState) -> None:
         from client.judgement import own_judgement
+        from client.pictures import own_pictures
         from client.report import write_own_report
 
         judged = own_judgement(site.member, site.data, site.method, state.judged) if state.judged else None
+        pictures = own_pictures(approved.study, site.data, site.method, state.judged) if state.judged else ()
         place = folder / REPORTS
         files.make_folder(place, files.FOLDER_MODE)
         path = place / f"{approved.study.name}-{approved.digest[:8]}.html"
-        write_own_report(path, approved, site.data, judged, chain.read(folder / audit.FILE), site.member.policy)
+        record = chain.read(folder / audit.FILE)
+        write_own_report(path, approved, site.data, judged, record, site.member.policy, pictures)
 
     return write
 

@@ -58,12 +58,12 @@ class Leaving:
     """All that is computed from patients and would leave in one run.
 
     parameters: at most so many numbers make the model.
-    subsets: whether a sum is over subsets that the data choose.
+    subsets: where a sum is over a subset that the data choose, fewest patients to which the study keeps; else None.
     """
 
     sums: tuple[Sum, ...]
     parameters: int
-    subsets: bool
+    subsets: int | None
 
     @property
     def size_bytes(self) -> int:
@@ -94,6 +94,8 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
 
     def made(step: str, ask: Ask, times: int, contents: tuple[str, ...]) -> Sum:
         rows, words = data.parts[ask.part], word_plan(ask, sites)
+        if step == "training":  # the only sum in which rows without a label are
+            rows = rows.whole()
         size_bytes = words.size * words.dtype.itemsize
         return Sum(step, ask.part, rows.patient_count, len(rows), times, words.size, size_bytes, contents)
 
@@ -115,7 +117,7 @@ def what_leaves(study: Study, data: SiteData, sites: int) -> Leaving:
             made("evaluation", evaluate, 1, contents[2]),
         ),
         parameters,
-        any(ask.data_dependent_subsets for ask in (prepare, train, evaluate)),
+        train.subset_patients,
     )
 
 
@@ -221,7 +223,7 @@ def text(
             *(f"  {line}" for line in _shown_lines(study, policy)),
             "",
             "How it is protected",
-            *(f"  - {line}" for line in _protection(study, policy, sites)),
+            *(f"  - {line}" for line in _protection(study, policy, sites, leaving.subsets)),
             *priced,
         ]
     )
@@ -287,7 +289,7 @@ def _shown_lines(study: Study, policy: Policy) -> Iterator[str]:
     yield "Beside these: keys, signatures, this hospital's rules and, when something fails, a code and a hint."
 
 
-def _protection(study: Study, policy: Policy, sites: int) -> Iterator[str]:
+def _protection(study: Study, policy: Policy, sites: int, subsets: int | None) -> Iterator[str]:
     if not study.aggregation.secure:
         yield "NOT masked: the study asks for bare sums, and the coordinator sees this hospital's own."
     else:
@@ -306,6 +308,11 @@ def _protection(study: Study, policy: Policy, sites: int) -> Iterator[str]:
         yield (
             "No noise is added: totals and the model are exact. Masks do not hide what a total itself says, for"
             " instance to somebody who knows all other patients in it."
+        )
+    if subsets is not None:
+        yield (
+            "Some sums are over groups that the data choose, such as the nodes of a tree: each group holds at least"
+            f" {policy.min_subset_patients} of your patients, or nobody. What is counted within a group may be fewer."
         )
     yield "Only this frozen snapshot is used; a patient who opts out later is in it until you withdraw or approve anew."
 

@@ -58,7 +58,7 @@ class _Open:
     approval: Approval
     site: Site
     kept: Kept
-    behind: differencing.Cohort
+    behind: tuple[differencing.Cohort, ...]
     remembered: bool = False
 
 
@@ -202,7 +202,7 @@ class Desk:
         except ConsiliumError:
             raise Refusal("cohort-changed", "the frozen cohort is not what was approved here") from None
         site = Site(member, data, plan_of(study, PlainMean()), hospital.code)
-        behind = differencing.cohort_of(data, study.data, differencing.key_of(hospital.signing))
+        behind = differencing.cohorts_of(data, study.data, differencing.key_of(hospital.signing))
         return _Open(approval, site, store.read(self._folder(approval)), behind)
 
     def _folder(self, approval: Approval) -> Path:

@@ -17,6 +17,9 @@ say nothing about whether somebody was a patient, and they stay when the snapsho
 100,000 patients two share a hash with probability 3e-10. ``patients/DIGEST.bin`` is one cohort, written before the
 first of its sums leaves; there is one file however many sums and studies are over it.
 
+Where a study keeps rows without a label, its training sums are over all patients and its preparation over those with
+a label: both cohorts are remembered, and only those of other approvals are held against them.
+
 This compares two cohorts at a time, and only who is in them. Three that are far from each other can still be combined
 so that a few patients are left, and a study file with other ranges chooses who counts as missing in a column
 (docs/protocol.md, "Nearly the same patients"). Only noise helps against everything.
@@ -28,8 +31,8 @@ import contextlib
 import fcntl
 import hmac
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -91,6 +94,13 @@ def key_of(signing: SigningKey) -> bytes:
     return derived.derive(signing.secret)
 
 
+def cohorts_of(data: SiteData, contract: DataContract, key: bytes) -> tuple[Cohort, ...]:
+    """Return the patients behind the sums of one approval: with rows that have no label those of all, too."""
+    whole = {part: rows.whole() for part, rows in data.parts.items()}
+    each = [data] if whole[Part.TRAINING] is data.parts[Part.TRAINING] else [data, replace(data, parts=whole)]
+    return tuple(cohort_of(one, contract, key) for one in each)
+
+
 def cohort_of(data: SiteData, contract: DataContract, key: bytes) -> Cohort:
     """Return the hashes of a frozen cohort; 100,000 patients take half a second."""
     about = sha256(repr((contract.kind, contract.label, contract.positive, contract.columns, contract.images)).encode())
@@ -113,7 +123,8 @@ def _hashes(rows: Examples, key: bytes, about: bytes) -> Hashes:
 def _content(rows: Examples) -> list[bytes]:
     """Return what each row says, as bytes of one length; missing values have one bit pattern."""
     values = np.where(np.isnan(rows.values), np.nan, rows.values + 0.0)
-    columns: list[NDArray[Any]] = [values, rows.outside, rows.labels + 0.0]
+    labels = np.where(np.isnan(rows.labels), np.nan, rows.labels + 0.0)
+    columns: list[NDArray[Any]] = [values, rows.outside, labels]
     columns += [each for each in (rows.images, rows.events) if each is not None]
     flat = [np.ascontiguousarray(each).reshape(len(rows), -1).view(np.uint8) for each in columns if each.size]
     return [row.tobytes() for row in np.concatenate(flat, axis=1)] if flat else []
@@ -157,24 +168,25 @@ def _common(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
     return int(np.minimum(times[at], others[there]).sum())
 
 
-def check(folder: Path, cohort: Cohort, fewest: int) -> None:
+def check(folder: Path, behind: Sequence[Cohort], fewest: int) -> None:
     """Refuse a sum over nearly the patients of an earlier one; nothing is written.
 
     folder: the hospital's.
+    behind: cohorts of one approval (``cohorts_of``).
     fewest: ``min_difference`` of its policy.
 
     Raises: Refusal ``nearly-the-same-patients``; ``patients-damaged`` if what is remembered cannot be read; ``disk``.
     """
-    own = packing.pack(cohort).digest.hex()
+    own = {packing.pack(cohort).digest.hex() for cohort in behind}
     for path in sorted((folder / FOLDER).glob("*.bin")):
-        if path.stem != own and nearly_the_same(cohort, _read(path), fewest):
+        if path.stem not in own and any(nearly_the_same(cohort, _read(path), fewest) for cohort in behind):
             raise Refusal(
                 NEAR,
                 "an earlier sum was over nearly the same patients of this hospital, and could be subtracted",
             )
 
 
-def remember(folder: Path, cohort: Cohort, fewest: int) -> None:
+def remember(folder: Path, behind: Sequence[Cohort], fewest: int) -> None:
     """Write down the patients behind a sum, before it leaves; once for all sums over the same.
 
     Both parts are written at the first sum over either, so that no other study comes between a run's first sum and its
@@ -183,11 +195,11 @@ def remember(folder: Path, cohort: Cohort, fewest: int) -> None:
     Raises: Refusal as ``check``; two processes cannot both pass it with cohorts that are near each other.
     """
     with _locked(folder / FOLDER):
-        check(folder, cohort, fewest)
-        packed = packing.pack(cohort)
-        path = folder / FOLDER / f"{packed.digest.hex()}.bin"
-        if not path.exists():
-            store.write_file(path, _MAGIC, packed)
+        check(folder, behind, fewest)
+        for packed in map(packing.pack, behind):
+            path = folder / FOLDER / f"{packed.digest.hex()}.bin"
+            if not path.exists():
+                store.write_file(path, _MAGIC, packed)
 
 
 def _read(path: Path) -> Cohort:

@@ -118,13 +118,13 @@ class Broken:
 
 
 def violations(
-    policy: Policy, study: Study, data: SiteData, members: int, parameters: int, subsets: bool
+    policy: Policy, study: Study, data: SiteData, members: int, parameters: int, subsets: int | None
 ) -> tuple[str, ...]:
     """Return one sentence for each rule that a study, with this hospital's data, breaks; all of them at once.
 
     data: the hospital's own, checked and split.
     members: number of hospitals in the roster, this one included.
-    parameters: most numbers that training may move; subsets: whether a sum would be over subsets that the data choose
+    parameters: most numbers that training may move; subsets: fewest patients in subsets that the data choose, or None
         (``client.description.Leaving``).
     """
     broken = [*_of_study(policy, study, members), *_of_subsets(policy, subsets), *_of_cohort(policy, study, data)]
@@ -152,7 +152,7 @@ def check_sum(policy: Policy, study: Study, data: SiteData, ask: Ask, members: i
         ``too-many-parameters``, or as ``check_cohort``.
     """
     _refuse(_of_study(policy, study, members))
-    _refuse(_of_subsets(policy, ask.data_dependent_subsets))
+    _refuse(_of_subsets(policy, ask.subset_patients))
     _refuse(_of_cohort(policy, study, data))
     _refuse(_of_model(policy, data, parameters))
 
@@ -168,7 +168,7 @@ def check_subsets(policy: Policy, ask: Ask, contribution: Contribution) -> None:
         return
     smallest = contribution.smallest_subset
     if smallest is None or smallest < policy.min_subset_patients:
-        raise Refusal("subset-too-small", "a sum would be over a subset of too few patients of this hospital")
+        raise Refusal("subset-too-small", _HINTS["subset-too-small"])
 
 
 _HINTS = {
@@ -179,6 +179,7 @@ _HINTS = {
     "too-few-of-a-class": "this hospital's policy asks for more patients of its own in each class",
     "too-many-parameters": "this hospital's policy asks for a smaller model, or more patients of its own to train on",
     "data-dependent-subsets": "this hospital's policy allows no sums over subsets that the data choose",
+    "subset-too-small": "this hospital's policy asks for more patients in each subset that the data choose",
 }
 """What the coordinator hears: no count, and not which class or part."""
 
@@ -205,12 +206,18 @@ def _of_study(policy: Policy, study: Study, members: int) -> Iterator[Broken]:
         )
 
 
-def _of_subsets(policy: Policy, subsets: bool) -> Iterator[Broken]:
-    if subsets and not policy.data_dependent_subsets:
+def _of_subsets(policy: Policy, subsets: int | None) -> Iterator[Broken]:
+    if subsets is not None and not policy.data_dependent_subsets:
         yield Broken(
             "data-dependent-subsets",
             "data_dependent_subsets: expected no sums over subsets that the data choose. Received: a study with such"
             " sums. To allow them, write data_dependent_subsets = true.",
+        )
+    elif subsets is not None and subsets < policy.min_subset_patients:
+        yield Broken(
+            "subset-too-small",
+            f"min_subset_patients: expected at least {policy.min_subset_patients} patients in each subset that the data"
+            f" choose. Received: a study whose sums may be over {subsets}.",
         )
 
 

@@ -1,13 +1,13 @@
 """The hospital's own page after a run: what was asked of it, its patients in numbers, the model on them, what left.
 
 It is made and kept at the hospital: one HTML file that needs no network and runs no script. It has counts of the
-hospital's own patients, however small, and never a patient's value or id.
+hospital's own patients, however small, and never a patient's value or id; in a study of images it has a few of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from client import description, ledger, left
 from client.approval import Approval
 from client.data.split import SiteData
 from client.left import Everything, Left
+from client.pictures import Picture
 from client.policy import Policy
 from shared import files
 from shared.errors import OutputError
@@ -49,6 +50,7 @@ def write_own_report(
     judgement: Judgement | None,
     record: Iterable[Mapping[str, Any]],
     policy: Policy,
+    pictures: Sequence[Picture] = (),
 ) -> None:
     """Write the hospital's own page about one study, mode 0600, or leave what was there.
 
@@ -57,10 +59,11 @@ def write_own_report(
     judgement: of the released model on the hospital's own held-out rows; None before a run has come so far.
     record: lines of the hospital's record, of all studies (``shared.chain.read``).
     policy: as it is now.
+    pictures: of the hospital's own images, which stay with the page.
 
     Raises: OutputError if it cannot be written; StudyError if the study asks for sums that cannot be described.
     """
-    text = render(approval, data, judgement, record, policy)
+    text = render(approval, data, judgement, record, policy, pictures)
     try:
         files.replace_text(path, text, files.SECRET_MODE)
     except OSError as error:
@@ -73,6 +76,7 @@ def render(
     judgement: Judgement | None,
     record: Iterable[Mapping[str, Any]],
     policy: Policy,
+    pictures: Sequence[Picture] = (),
 ) -> str:
     """Return the page as one HTML text; the same arguments give the same bytes."""
     study, lines = approval.study, tuple(record)
@@ -93,6 +97,7 @@ def render(
         "metrics": _metrics(study, judgement),
         "cautions": _cautions(judgement),
         "confusion": _confusion(judgement),
+        "pictures": pictures,
         "steps": left.step_rows(gone, study, policy),
         "runs": left.run_rows(gone),
         "refusals": left.refusal_rows(gone),
@@ -104,7 +109,7 @@ def render(
 
 
 def _summary(study: Study, data: SiteData, judgement: Judgement | None, gone: Everything) -> tuple[str, ...]:
-    patients = plural(concatenate(list(data.parts.values())).patient_count, "patient")
+    patients = plural(concatenate(list(data.parts.values())).whole().patient_count, "patient")
     total = gone.total
     sums = gone.steps.get("ContributeRequest", Left())
     answered = plural(sums.messages - sums.refused - sums.again, "sum")

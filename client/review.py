@@ -115,7 +115,7 @@ def _near(folder: Path, study: Study, data: SiteData, policy: Policy, signing: S
     if not differencing.is_compared(study):
         return ""
     try:
-        behind = differencing.cohort_of(data, study.data, differencing.key_of(signing))
+        behind = differencing.cohorts_of(data, study.data, differencing.key_of(signing))
         differencing.check(folder, behind, policy.min_difference)
     except Refusal as refusal:
         if refusal.code != differencing.NEAR:
@@ -155,7 +155,7 @@ def changes(before: Approval | None, proposal: Proposal) -> str:
 
 
 def _patients(data: SiteData) -> set[str]:
-    return {patient for rows in data.parts.values() for patient in rows.patients.tolist()}
+    return {patient for rows in data.parts.values() for patient in rows.whole().patients.tolist()}
 
 
 def roster_for(welcome: Welcome, identity: bytes, path: Path | None = None) -> Roster:

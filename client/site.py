@@ -44,7 +44,7 @@ from shared.messages import (
 )
 from shared.methods.base import NOTHING, Ask, Contribution, sum_noise, within, word_plan
 from shared.methods.combinators import InTurn
-from shared.plan import EVALUATE, TRAIN, TUNE, exchanges
+from shared.plan import EVALUATE, PREPARE, TRAIN, TUNE, exchanges
 from shared.privacy import calibration, mechanisms
 from shared.privacy.accounting import Event
 from shared.privacy.calibration import Payer
@@ -75,7 +75,8 @@ class SiteState:
     run: the run's id; empty before the first request.
     round: the last round that was answered.
     memory: of the method, committed.
-    staged: of the last answer; it becomes the memory when the aggregator says that the answer was counted.
+    staged: of the last answer; it becomes the memory when the aggregator says that the answer was counted, or at once
+        where it is about subsets that the data choose.
     settled: digest of the state of each stage that is finished in this run, by name.
     secure: where the site is in secure aggregation.
     sums: contributors of the sums that it was part of, in this run and in earlier ones.
@@ -113,9 +114,13 @@ def _refused(error: Exception, request: Request, name: str) -> Refused:
             return Refused(name, heading, error.code, error.hint)
         case StudyError():
             return Refused(name, heading, "study-error", str(error))
+    _log(error, heading, name)
+    return Refused(name, heading, "internal-error", "see the site's own log")
+
+
+def _log(error: Exception, heading: Heading, name: str) -> None:
     places = "".join(traceback.format_tb(error.__traceback__))
     log.error("site=%s round=%s %s\n%s", name, heading.round, type(error).__name__, places)
-    return Refused(name, heading, "internal-error", "see the site's own log")
 
 
 def _answer(request: Request, state: SiteState, site: Site) -> tuple[Reply, SiteState]:
@@ -175,7 +180,7 @@ def _contribute(request: ContributeRequest, state: SiteState, site: Site) -> tup
         ask, plan, settled = _question(request, state, site)
         words, staged = _compute(request, state, site, ask, plan)
         reply = Contributed(member.name, heading, words)
-        state = replace(state, round=heading.round, staged=staged, settled=settled)
+        state = replace(_remembering(state, ask, staged), round=heading.round, settled=settled)
         return reply, _seen(request, state, site)
     digest = state_digest(request.state)
     stored = secagg.sent_before(request, digest, state.secure)
@@ -195,7 +200,15 @@ def _contribute(request: ContributeRequest, state: SiteState, site: Site) -> tup
         return _refused(error, request, member.name), replace(state, secure=used_up)
     about = (digest, ask.part, ask.exact)
     masked, secure = secagg.mask(request, state.secure, member, opened, words, about)
-    return masked, _seen(request, replace(state, staged=staged, secure=secure), site)
+    return masked, _seen(request, replace(_remembering(state, ask, staged), secure=secure), site)
+
+
+def _remembering(state: SiteState, ask: Ask, staged: Arrays) -> SiteState:
+    """Return the state that remembers an answer.
+
+    Over which subsets it summed, a site remembers whether or not it is told that it was counted.
+    """
+    return replace(state, staged=staged, memory=staged if ask.data_dependent_subsets else state.memory)
 
 
 def _seen(request: ContributeRequest, state: SiteState, site: Site) -> SiteState:
@@ -216,7 +229,10 @@ def _admit(request: ContributeRequest, state: SiteState, member: Member) -> Site
     if not (member.study.aggregation.secure or member.policy.unmasked):
         raise Refusal("unmasked", "this hospital's policy allows no sum without secure aggregation")
     if heading.run != state.run:
-        state = SiteState(run=heading.run, secure=state.secure, sums=state.sums.next_run(), judged=state.judged)
+        # A run that went on after a node was started anew has another id, and any run may ask for the sums that go with
+        # earlier ones: what was summed is not forgotten.
+        sums = state.sums.next_run()
+        state = SiteState(heading.run, memory=state.memory, secure=state.secure, sums=sums, judged=state.judged)
     if heading.round > exchanges(member.study):
         raise Refusal("beyond-plan", f"the study plans {exchanges(member.study)} sums, and this would be one more")
     if heading.round < state.round:
@@ -229,18 +245,43 @@ def _admit(request: ContributeRequest, state: SiteState, member: Member) -> Site
 def _question(request: ContributeRequest, state: SiteState, site: Site) -> tuple[Ask, WordPlan, Mapping[str, bytes]]:
     """Return what is asked, how it becomes words, and the digests of finished stages; no data are read.
 
+    Raises: ProtocolError ``bad-state`` if nothing follows from the state; else as ``_asked``.
+    """
+    try:
+        return _asked(request, state, site)
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        _log(error, request.heading, site.member.name)
+        raise ProtocolError("bad-state", "the state lacks an array, or has one of another shape or type") from None
+
+
+def _asked(request: ContributeRequest, state: SiteState, site: Site) -> tuple[Ask, WordPlan, Mapping[str, bytes]]:
+    """Return what ``_question`` returns.
+
     Raises: Refusal ``settled-changed`` if a stage that was finished before is open again, or ended otherwise;
-        ``state-out-of-bounds``, or as ``client.policy.check_sum``; StudyError if so many sites could wrap.
+        ``state-out-of-bounds``; ``beyond-plan`` or ``not-private`` in a study with ``[privacy]``; or as
+        ``client.policy.check_sum``. StudyError if so many sites could wrap.
     """
     settled = {name: state_digest(arrays) for name, arrays in site.method.settled(request.state).items()}
     if any(settled.get(name) != digest for name, digest in state.settled.items()):
         raise Refusal("settled-changed", "a stage that was finished, such as the preparation, is not as it was")
     ask, member = site.method.asks(request.state), site.member
     check_state(ask)
+    if member.study.privacy:
+        _check_stage(request.heading.round, site.method.stage(request.state), exchanges(member.study))
     if member.study.privacy and ask.noise_multiplier is None and ask.event is None:
         raise Refusal("not-private", "the study has a [privacy] part, and this sum would be without noise")
     check_sum(member.policy, member.study, site.data, ask, request.sites, _parameters(request.state, site.method))
     return ask, word_plan(ask, request.sites), settled
+
+
+def _check_stage(number: int, stage: str, last: int) -> None:
+    """Refuse a second preparation, a second evaluation, or one round of training more: noise is for one of each.
+
+    Every private method makes all its rounds, so the number of a sum says what it is about.
+    """
+    planned = PREPARE if number == 1 else EVALUATE if number == last else TRAIN
+    if stage != planned:
+        raise Refusal("beyond-plan", f"sum {number} of the study is of stage {planned}, and this would be of {stage}")
 
 
 def _parameters(state: Arrays, method: InTurn) -> int:

@@ -14,6 +14,14 @@ _PLAIN_STEPS = 10
 """Lines that a run prints where standard error is not a terminal."""
 
 
+def rounds_of(stage: str, rounds: int) -> int | None:
+    """Return how many exchanges a stage takes at most; None for one that takes a single one.
+
+    rounds: training rounds of the study. Tuning judges in one exchange more.
+    """
+    return {"tune": rounds + 1, "train": rounds}.get(stage)
+
+
 class LiveLine:
     """A live line on a terminal, and about ten plain lines elsewhere.
 
@@ -59,11 +67,12 @@ class LiveLine:
         self._done += 1
         self._seconds += record.seconds
         loss = f"  loss {record.measurements['loss']:.4f}" if "loss" in record.measurements else ""
-        number = f" round {record.round}/{self._rounds}" if record.stage == "train" else ""
+        most = rounds_of(record.stage, self._rounds)
+        number = f" round {record.round}/{most}" if most else ""
         dropped = f"  dropped {', '.join(record.dropped)}" if record.dropped else ""
         left = f"{self._seconds / self._done * (self._exchanges - self._done):.0f} s left"
         line = f"{record.stage}{number}{loss}{dropped}"
         if self._bar:
             self._bar.update(self._task, advance=1, description=line, left=left)
-        elif record.stage != "train" or dropped or record.round % max(1, self._rounds // _PLAIN_STEPS) == 0:
+        elif not most or dropped or record.round % max(1, most // _PLAIN_STEPS) == 0:
             print(f"{line}  {left}", file=sys.stderr, flush=True)

@@ -10,8 +10,12 @@ from typing import Any
 from server.outcome import Outcome, RoundRecord, SiteSummary
 from server.privacy import PrivacySummary
 from server.tables import Cell
+from shared.methods import METHODS
+from shared.methods.averaging import AveragingMethod
 from shared.reasons import code_advice, code_meaning
 from shared.secagg import roster
+from shared.study import Study
+from shared.tuning import tuned
 from shared.wording import (
     NOT_SHOWN,
     UNDEFINED,
@@ -49,7 +53,7 @@ def site_rows(outcome: Outcome) -> tuple[SiteRow, ...]:
 def _site_row(outcome: Outcome, site: SiteSummary) -> SiteRow:
     rounds = f"{outcome.contributed_rounds(site.name)} of {len(outcome.training)}"
     counts, classes = site.counts, len(outcome.study.data.classes)
-    told = _told(outcome)
+    shown = told(outcome)
     if counts is None:
         hidden = (Cell(NOT_SHOWN),) * classes
         return SiteRow(site.name, NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, hidden, NOT_SHOWN, rounds, site.notes)
@@ -59,8 +63,8 @@ def _site_row(outcome: Outcome, site: SiteSummary) -> SiteRow:
         rows=f"{counts.rows:,}",
         training=f"{counts.training_rows:,}",
         held_out=f"{counts.held_out_rows:,}",
-        classes=_classes(counts.class_rows, classes) if told else (Cell(NOT_SHOWN),) * classes,
-        outside=_outside(counts.out_of_contract) if told else NOT_SHOWN,
+        classes=_classes(counts.class_rows, classes) if shown else (Cell(NOT_SHOWN),) * classes,
+        outside=_outside(counts.out_of_contract) if shown else NOT_SHOWN,
         rounds=rounds,
         notes=site.notes,
     )
@@ -82,8 +86,8 @@ def _total(outcome: Outcome) -> SiteRow:
         rows=f"{sum(counts.rows for counts in shown):,}",
         training=f"{sum(counts.training_rows for counts in shown):,}",
         held_out=f"{sum(counts.held_out_rows for counts in shown):,}",
-        classes=_class_cells(classes) if _told(outcome) else (Cell(NOT_SHOWN),) * named,
-        outside=f"{sum(sum(counts.out_of_contract.values()) for counts in shown):,}" if _told(outcome) else NOT_SHOWN,
+        classes=_class_cells(classes) if told(outcome) else (Cell(NOT_SHOWN),) * named,
+        outside=f"{sum(sum(counts.out_of_contract.values()) for counts in shown):,}" if told(outcome) else NOT_SHOWN,
         rounds="",
         notes=(),
     )
@@ -98,9 +102,9 @@ def _summed_total(outcome: Outcome) -> SiteRow:
         training=f"{preparation.rows:,}",
         held_out=f"{judged:,}",
         classes=_class_cells(preparation.class_rows)
-        if _told(outcome)
+        if told(outcome)
         else (Cell(NOT_SHOWN),) * len(outcome.study.data.classes),
-        outside=f"{sum(preparation.outside.values()):,}" if _told(outcome) else NOT_SHOWN,
+        outside=f"{sum(preparation.outside.values()):,}" if told(outcome) else NOT_SHOWN,
         rounds="",
         notes=(),
     )
@@ -122,7 +126,7 @@ def _noised_total(outcome: Outcome) -> SiteRow:
     )
 
 
-def _told(outcome: Outcome) -> bool:
+def told(outcome: Outcome) -> bool:
     """Whether counts by class and column may be shown: not where a table was made that hides small ones."""
     preparation = outcome.preparation
     return bool(outcome.privacy or outcome.study.data.images or preparation.columns)
@@ -199,13 +203,16 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     study = outcome.study
     history = outcome.history
     slowest = max((record.seconds for record in outcome.training), default=0.0)
+    averages = issubclass(METHODS[study.method.name], AveragingMethod)
+    moved = f"{study.aggregation.strategy}{_options(study.aggregation.options)}"
+    strategy = (("Server strategy", moved),) if averages else ()
     where = (("Where", "between hospitals, over the network"),) if outcome.deployed else ()
     return (
         *where,
-        ("Method", f"{study.method.name}{_options(study.method.options)}"),
+        ("Method", f"{study.method.name}{_options(_trained(outcome).method.options)}"),
         ("Training rounds", f"{len(outcome.training)} of {study.method.rounds} planned"),
         *_privacy_facts(outcome.privacy),
-        ("Server strategy", f"{study.aggregation.strategy}{_options(study.aggregation.options)}"),
+        *strategy,
         ("Secure aggregation", _masks(outcome)),
         ("Fewest hospitals that a sum may have", str(fewest_allowed(outcome))),
         (
@@ -221,11 +228,17 @@ def run_facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
         ("Peak memory", bytes_text(outcome.peak_memory_bytes)),
         (
             "Intervals",
-            f"95 %, from {study.evaluation.bootstrap_replicates} Poisson resamples of the summed counts"
+            f"95 %, from {study.evaluation.bootstrap_replicates} Poisson resamples of summed counts, or sums of squares"
             + (", with the noise drawn anew in those of noised counts" if outcome.privacy else ""),
         ),
         ("Versions", ", ".join(f"{name} {version}" for name, version in outcome.versions.items()) or UNDEFINED),
     )
+
+
+def _trained(outcome: Outcome) -> Study:
+    """Return the study with the options that the model was trained with."""
+    study, choice = outcome.study, outcome.choice
+    return tuned(study, study.tuning.candidates[choice.chosen]) if study.tuning and choice else study
 
 
 def _privacy_facts(privacy: PrivacySummary | None) -> tuple[tuple[str, str], ...]:
@@ -294,6 +307,6 @@ def _settings(options: Mapping[str, Any], prefix: str = "") -> list[str]:
     for name, value in options.items():
         if isinstance(value, Mapping):
             settings += _settings(value, f"{prefix}{name}.")
-        else:
+        elif value is not None:
             settings.append(f"{prefix}{name} = {list(value) if isinstance(value, tuple) else value}")
     return settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from server import enrolment, jobs, output
-from server.display import LiveLine
+from server.display import LiveLine, rounds_of
 from server.jobs import Job, Status
 from server.running import PROCESSES
 from shared import supervisor
@@ -115,7 +115,8 @@ def how_far(job: Job, status: Status) -> str:
     if not status.history:
         return "no exchange yet"
     last = status.history[-1]
-    number = f" {last.round} of {job.study.method.rounds}" if last.stage == "train" else ""
+    most = rounds_of(last.stage, job.study.method.rounds)
+    number = f" {last.round} of {most}" if most else ""
     return f"{last.stage}{number}, {len(last.contributors)} hospitals"
 
 

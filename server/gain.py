@@ -23,7 +23,8 @@ _FEWEST_NUMBERS, _FEWEST_OF_CLASS = 20, 5
 def gain(metric: str, together: Interval, other: Interval) -> Interval:
     """Return by how much ``together`` is better than ``other``, with a 95 % interval; NaN where either is undefined."""
     a, b = (together, other) if METRIC_WORDS[metric].better > 0 else (_mirrored(together), _mirrored(other))
-    value = a.value - b.value
+    # What differs by rounding alone is the same: sums over hospitals are added in another order than pooled rows.
+    value = 0.0 if math.isclose(a.value, b.value, rel_tol=1e-9) else a.value - b.value
     low = value - math.hypot(a.value - a.low, b.high - b.value)
     high = value + math.hypot(a.high - a.value, b.value - b.low)
     return Interval(value, low, high)

@@ -15,6 +15,13 @@ _WIDEST = 100.0
 """Ratios beyond this times the reference, or below its inverse, are drawn at the end of the axis."""
 
 
+_LEAST_P = 0.001
+"""Smaller p-values are not told apart."""
+
+_MOST_ROWS = 40
+"""Longer tables and plots are folded."""
+
+
 @dataclass(frozen=True)
 class ForestRow:
     """One estimate. mark: where it lies on the axis; ends beyond the axis are drawn at its end."""
@@ -41,6 +48,11 @@ class Forest:
     ticks: tuple[tuple[float, str], ...]
     cut: bool
 
+    @property
+    def long(self) -> bool:
+        """Whether a reader should be asked first."""
+        return len(self.rows) > _MOST_ROWS
+
 
 @dataclass(frozen=True)
 class TextTable:
@@ -51,6 +63,11 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     words: tuple[bool, ...]
     note: str
+
+    @property
+    def long(self) -> bool:
+        """Whether a reader should be asked first."""
+        return len(self.rows) > _MOST_ROWS
 
 
 def forests(interpretation: Interpretation) -> tuple[Forest, ...]:
@@ -101,15 +118,17 @@ def _texts(table: Table) -> TextTable:
     return TextTable(
         title=table.title,
         head=table.head,
-        rows=tuple(tuple(_text(cell) for cell in row) for row in table.rows),
+        rows=tuple(tuple(_text(cell, head) for cell, head in zip(row, table.head, strict=True)) for row in table.rows),
         words=tuple(any(isinstance(row[index], str) for row in table.rows) for index in columns),
         note=table.note,
     )
 
 
-def _text(cell: Value) -> str:
+def _text(cell: Value, head: str) -> str:
     if cell is None:
         return UNDEFINED
     if isinstance(cell, str):
         return cell
+    if head == "p" and cell < _LEAST_P:
+        return f"<{_LEAST_P}"
     return f"{cell:,}" if isinstance(cell, int) else number_text(cell)

@@ -14,6 +14,7 @@ from server.meaning import text_tables
 from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, majority_share, verdict_of
 from shared.methods import METHODS
+from shared.methods.averaging import AveragingMethod
 from shared.wording import METRIC_WORDS, bytes_text, plural, range_text, share_text, value_text
 
 
@@ -131,12 +132,13 @@ def _method(outcome: Outcome) -> Section:
     prepared = "Imputation, scaling and encoding come from sums over all hospitals. "
     if not (outcome.preparation.columns or study.data.images):
         prepared = "Nothing was imputed, scaled or encoded. "
+    averages = issubclass(METHODS[study.method.name], AveragingMethod)
+    strategy = f", aggregated with {study.aggregation.strategy}" if averages else ""
     return Section(
         "Method",
         (outcome.description,),
         (
-            f"{plural(len(outcome.training), 'training round')}, aggregated with {study.aggregation.strategy}; seed"
-            f" {study.study.seed}.",
+            f"{plural(len(outcome.training), 'training round')}{strategy}; seed {study.study.seed}.",
             f"{prepared}Hospitals sent {up} in all.",
         ),
     )
@@ -184,8 +186,12 @@ def _meaning(outcome: Outcome) -> list[Section]:
     return [
         Section(
             f"What the model says: {table.title}",
-            (*(sentences if index == 0 else ()), *((table.note,) if table.note else ())),
-            table=(table.head, *table.rows),
+            (
+                *(sentences if index == 0 else ()),
+                *((table.note,) if table.note else ()),
+                *((f"Its {len(table.rows):,} rows are in the report and in metrics.json.",) if table.long else ()),
+            ),
+            table=() if table.long else (table.head, *table.rows),
         )
         for index, table in enumerate(shown)
     ]

@@ -23,7 +23,7 @@ from shared.wording import METRIC_WORDS
 class RoundRecord:
     """One exchange.
 
-    stage: ``prepare``, ``train`` or ``evaluate``.
+    stage: ``prepare``, ``tune``, ``train`` or ``evaluate``.
     round: number within its stage, from 1.
     measurements: what the method reported, such as ``loss``.
     seconds: wall time of the exchange and the step.

@@ -16,6 +16,7 @@ from server.outcome import Outcome, patients_and_rows
 from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
 from shared import files
 from shared.errors import NotWritten
+from shared.methods import METHODS
 from shared.pages import environment
 from shared.scores_private import BINS
 from shared.wording import METRIC_WORDS, number_text, plural, value_text
@@ -56,6 +57,8 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "odds": number_text(math.exp(outcome.privacy.epsilon)) if outcome.privacy else "",
         "costs": facts.cost_rows(outcome),
         "sizes": _sizes(outcome),
+        "predicts": not METHODS[study.method.name].outputs,
+        "told": facts.told(outcome),
         "noun": row_noun(outcome),
         "verdict": verdict_of(outcome),
         "metric": METRIC_WORDS[metric],

@@ -195,6 +195,11 @@ class ChoiceTable:
     direction: str
     rows: tuple[CandidateRow, ...]
 
+    @property
+    def undefined(self) -> bool:
+        """Whether a candidate reached nothing."""
+        return any(row.mean == UNDEFINED for row in self.rows)
+
 
 def choice_table(outcome: Outcome) -> ChoiceTable | None:
     """Return what each candidate reached; None for a study that tunes nothing."""

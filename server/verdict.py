@@ -25,6 +25,8 @@ GUESSING = {
 }
 """What a model reaches that knows nothing about the patient, by the metric that tells."""
 
+Tone = Literal["yes", "mixed", "no", "open"]
+
 FEW_ROWS = 100
 """Below this many held-out rows the reader is told that intervals are wide."""
 
@@ -44,7 +46,7 @@ class Verdict:
     cautions: what limits the answer.
     """
 
-    tone: Literal["yes", "mixed", "no", "open"]
+    tone: Tone
     answer: str
     reasons: tuple[str, ...]
     cautions: tuple[str, ...]
@@ -68,7 +70,7 @@ def verdict_of(outcome: Outcome) -> Verdict:
         return Verdict("open", "This run cannot tell: the model could not be judged.", (_not_judged(outcome),), ())
     comparison = compare(metric, outcome.together, outcome.local)
     useless = _no_better_than_guessing(outcome)
-    tone, answer = _answer(comparison, outcome)
+    tone, answer = _unless_worse_at_home(*_answer(comparison, outcome), outcome)
     if useless:
         tone, answer = "no", f"No: {useless[0].lower()}{useless[1:]}"
     reasons = [
@@ -83,12 +85,12 @@ def verdict_of(outcome: Outcome) -> Verdict:
     return Verdict(tone, answer, tuple(reasons), tuple(_cautions(outcome)))
 
 
-def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Literal["yes", "mixed", "no", "open"], str]:
+def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Tone, str]:
     better, worse, n = len(comparison.better), len(comparison.worse), comparison.compared
     if not n:
         return "open", _nothing_compared(outcome)
     if better == n:
-        whom = "the hospital's own model" if n == 1 else f"every one of the {n} hospitals' own models"
+        whom = _whom(outcome, comparison.better)
         return "yes", f"Yes: on these data, the model trained together is clearly better than {whom}."
     if better and worse:
         return "mixed", (
@@ -106,6 +108,33 @@ def _answer(comparison: Comparison, outcome: Outcome) -> tuple[Literal["yes", "m
             f" hospitals; against the {'other' if n - better == 1 else 'others'}, the difference may be chance."
         )
     return "open", "Not shown: every difference from the hospitals' own models may be chance."
+
+
+def _unless_worse_at_home(tone: Tone, answer: str, outcome: Outcome) -> tuple[Tone, str]:
+    """Return the answer, and no plain yes where most hospitals' own models serve their own patients better."""
+    metric, homes = main_metric(outcome), outcome.local_at_home
+    signs = [apart(metric, outcome.per_site[name], own) for name, own in homes.items() if name in outcome.per_site]
+    worse = signs.count(-1)
+    if tone != "yes" or worse <= signs.count(1):
+        return tone, answer
+    return "mixed", (
+        "For the patients of all hospitals together, yes: there, the model trained together is clearly better than"
+        f" every own model. For a hospital's own patients, no: there, the own models of {worse} of {len(signs)}"
+        " hospitals are clearly better."
+    )
+
+
+def _whom(outcome: Outcome, better: tuple[str, ...]) -> str:
+    lacking = _without_own(outcome)
+    rest = f"; {plural(len(lacking), 'hospital')} got no model alone" if lacking else ""
+    if len(better) > 1:
+        return f"every one of the {len(better)} hospitals' own models{rest}"
+    return f"{better[0]}'s own model{rest}" if lacking else "the hospital's own model"
+
+
+def _without_own(outcome: Outcome) -> list[str]:
+    """Return the hospitals whose own data gave no model, where others' did."""
+    return [site.name for site in outcome.sites if site.name not in outcome.local] if outcome.local else []
 
 
 def _nothing_compared(outcome: Outcome) -> str:
@@ -191,8 +220,14 @@ def _against_alone(outcome: Outcome, comparison: Comparison) -> list[str]:
         else f"Trained alone, {best} reaches {label} {value_text(metric, alone[best])}{suffix}; together,"
         f" {value_text(metric, own)}{suffix}."
     ]
+    lacking = _without_own(outcome)
+    if lacking:
+        sentences.append(f"Alone, the same method gives no model at {', '.join(lacking)}.")
     if comparison.unclear:
-        ahead = sum((own - alone[name]) * words.better > 0 for name in comparison.unclear)
+        ahead = sum(
+            gain(metric, outcome.together.metrics[metric], outcome.local[name].metrics[metric]).value > 0
+            for name in comparison.unclear
+        )
         sentences.append(_may_be_chance(comparison.unclear, ahead))
     return sentences
 
@@ -214,7 +249,7 @@ def _against_pooled(outcome: Outcome) -> list[str]:
         return []
     unit = label_unit(outcome, metric)
     reached = f"with all data in one place, the same kind of model reaches {interval_text(metric, pooled, unit)}"
-    gap = value_text(metric, abs(own.value - pooled.value)) + (unit and f" {unit}")
+    gap = value_text(metric, abs(gain(metric, own, pooled).value)) + (unit and f" {unit}")
     sign = apart(metric, outcome.together, outcome.pooled)
     if sign < 0:
         what = "Not pooling the data, and the noise, cost" if outcome.privacy else "Not pooling the data costs"
@@ -234,8 +269,9 @@ def _at_home(outcome: Outcome) -> list[str]:
     better, worse = sum(value > 0 for value in defined), sum(value < 0 for value in defined)
     clear = [apart(metric, together, own) for together, own in pairs]
     same = len(defined) - better - worse
+    have = "has" if len(defined) == 1 else "have"
     return [
-        f"Judged on their own {row_noun(outcome)}s only, {better} of {plural(len(defined), 'hospital')} have a better"
+        f"Judged on their own {row_noun(outcome)}s only, {better} of {plural(len(defined), 'hospital')} {have} a better"
         f" value with the model trained together than with their own, {worse or 'no'} a worse"
         f" one{f', {same} the same' if same else ''}; clearly better: {clear.count(1)}, clearly worse:"
         f" {clear.count(-1)}."

@@ -39,6 +39,8 @@ class Examples:
         itself and those before it as in ``values`` (``shared/sequences.py``); or None.
     events: array of shape (n,), bool; whether the time that the label is ended with the event, or was censored; None
         where the label is no such time.
+    unlabelled: more rows of the same part, whose labels are NaN, or None. They are no rows of this table: no length,
+        count or sum knows of them but ``whole``, and what trains on them asks for them by name.
     """
 
     values: NDArray[np.float64]
@@ -47,6 +49,7 @@ class Examples:
     patients: NDArray[np.str_]
     images: NDArray[Any] | None = None
     events: NDArray[np.bool_] | None = None
+    unlabelled: Examples | None = None
     _memo: dict[str, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,8 +72,12 @@ class Examples:
         """Number of different patients."""
         return self.derived("patient count", None, lambda: len(np.unique(self.patients)))
 
+    def whole(self) -> Examples:
+        """Return all rows, those without a label last: whose patients a sum is about."""
+        return concatenate([replace(self, unlabelled=None), self.unlabelled]) if self.unlabelled else self
+
     def take(self, rows: NDArray[Any]) -> Examples:
-        """Return the rows chosen by an index or a mask."""
+        """Return the rows chosen by an index or a mask, and none without a label."""
         return Examples(
             self.values[rows],
             self.outside[rows],
@@ -107,6 +114,7 @@ def concatenate(parts: list[Examples]) -> Examples:
     """Return the rows of all parts, in order."""
     images = [part.images for part in parts if part.images is not None]
     events = [part.events for part in parts if part.events is not None]
+    unlabelled = [part.unlabelled for part in parts if part.unlabelled is not None]
     return Examples(
         np.concatenate([part.values for part in parts]),
         np.concatenate([part.outside for part in parts]),
@@ -114,4 +122,5 @@ def concatenate(parts: list[Examples]) -> Examples:
         np.concatenate([part.patients for part in parts]),
         np.concatenate(images) if images else None,
         np.concatenate(events) if events else None,
+        concatenate(unlabelled) if unlabelled else None,
     )

@@ -11,11 +11,13 @@ from shared.methods import METHODS
 from shared.methods.base import PlainMean, ServerOptimizer
 from shared.methods.capped_sums import CappedSums
 from shared.methods.combinators import InTurn, Results, SideBySide, Stage
+from shared.methods.describe import Describe
 from shared.methods.evaluation import EvaluationMethod
 from shared.methods.evaluation_private import PrivateEvaluationMethod
 from shared.methods.importance import PermutedEvaluation
 from shared.methods.preparation import PreparationMethod
 from shared.methods.preparation_private import PrivatePreparationMethod, blank
+from shared.methods.row_count import RowCount
 from shared.methods.tuning import CrossValidation
 from shared.preparation import Preparation
 from shared.privacy import calibration, mechanisms
@@ -42,6 +44,8 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
     noise = multipliers_of(study)
 
     def prepare(_results: Results) -> Any:
+        if METHODS[study.method.name] is Describe:
+            return RowCount(study.data)
         return _private_preparation(study, noise.prepare) if noise else PreparationMethod(study.data)
 
     def tune(results: Results) -> Any:

@@ -154,6 +154,7 @@ class DataContract:
     images: the contract of the images, for ``kind = "images"``.
     texts: the contract of each column of texts by name; ``columns`` holds their categories, too.
     steps: how a patient's rows follow each other; ``kind = "sequences"`` without a text needs it.
+    unlabelled: whether images without a label are kept to train on.
     """
 
     kind: Literal["table", "images", "sequences"]
@@ -168,6 +169,7 @@ class DataContract:
     images: Images | None = None
     texts: dict[str, Text] = Field(default_factory=dict)
     steps: Steps | None = None
+    unlabelled: bool = False
 
     def __post_init__(self) -> None:
         self._spell()
@@ -184,6 +186,8 @@ class DataContract:
             raise ValueError(f"an image study declares the label only. Received also: {', '.join(self.features)}")
         self._check_sequences()
         self._check_event()
+        if self.unlabelled and (self.kind != "images" or self.task == "number"):
+            raise ValueError('unlabelled goes with kind = "images" and a label of type category')
         levels = {level_key(level) for level in self.columns[self.label].levels}
         unknown = [level for level in self.positive if level_key(level) not in levels]
         if unknown:

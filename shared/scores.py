@@ -99,6 +99,16 @@ def probabilities(odds: NDArray[np.floating]) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(odds, dtype=np.float64))))
 
 
+def calls(odds: Floats, threshold: float) -> NDArray[np.int64]:
+    """Return the class that each row is called, shape (n,): the likeliest, or of two class 1 from ``threshold`` on.
+
+    odds: array of shape (n, classes), log-odds of each class against the rest.
+    """
+    if odds.shape[1] == 2:
+        return (probabilities(odds)[:, 1] >= threshold).astype(np.int64)
+    return np.asarray(odds.argmax(axis=1), np.int64)
+
+
 def bin_of(odds: Floats, bins: int) -> NDArray[np.int64]:
     """Return the score bin of each log-odds value, 0 for the lowest scores."""
     share = np.arcsinh(np.clip(odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)) / np.arcsinh(LOG_ODDS_LIMIT)
@@ -127,8 +137,7 @@ def count_classes(odds: Floats, labels: Floats, classes: tuple[str, ...], bins: 
         counts = np.bincount(inside * bins + bin_of(odds[:, k], bins), minlength=2 * bins)
         histogram[index] = counts.reshape(2, bins)
     p = probabilities(odds)
-    called = (p[:, 1] >= threshold).astype(np.int64) if len(classes) == 2 else odds.argmax(axis=1)
-    cells = np.bincount(own * len(classes) + called, minlength=len(classes) ** 2)
+    cells = np.bincount(own * len(classes) + calls(odds, threshold), minlength=len(classes) ** 2)
     hit = np.zeros_like(p)
     hit[np.arange(len(own)), own] = 1.0
     brier = np.square(p - hit)[:, judged].sum(axis=1)

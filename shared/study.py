@@ -87,6 +87,7 @@ class Simulation:
     partition: ``iid``, ``dirichlet:A``, ``quantity:A`` or ``column:NAME``.
     compare: the baselines trained beside the federated model.
     faults: what goes wrong with a site, each ``SITE EXCHANGE KIND [STEP]`` (``simulations/faults.py``).
+    labelled_share: share of the patients to train on who keep their label, by keyed hash.
     contributors_may_shrink: whether an exact method goes on without a lost site, whose part can then be found by
         subtraction; real hospitals say so in their own policy.
     """
@@ -96,6 +97,7 @@ class Simulation:
     partition: str = "iid"
     compare: tuple[Literal["pooled", "local"], ...] = ("pooled", "local")
     faults: tuple[str, ...] = ()
+    labelled_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     contributors_may_shrink: bool = False
 
 
@@ -147,7 +149,9 @@ _LATER: dict[tuple[str, ...], Any] = {
     ("data", "texts"): {},
     ("data", "steps"): None,
     ("data", "event"): None,
+    ("data", "unlabelled"): False,
     ("evaluation", "importance"): False,
+    ("method", "options", "pseudo_labels"): None,
 }
 """Keys that came after the first studies were approved, and what they are where they are not used."""
 
@@ -161,8 +165,8 @@ def approved_parts(study: Study) -> dict[str, Any]:
     del plain["simulation"]
     for (*parts, key), unused in _LATER.items():
         part = functools.reduce(dict.__getitem__, parts, plain)
-        if part[key] == unused:
-            del part[key]
+        if part.get(key, unused) == unused:
+            part.pop(key, None)
     return plain
 
 
@@ -226,6 +230,11 @@ def parse_study(raw: Mapping[str, Any], source: str) -> Study:
         raise StudyError(
             f"{source}: [data] event: only the method 'cox' knows censored times; another would take them for times of"
             f" the event. Received: {whole.method.name!r}"
+        )
+    if whole.data.unlabelled and getattr(whole.method.options, "pseudo_labels", None) is None:
+        raise StudyError(
+            f"{source}: [data] unlabelled: only 'neural' with [method.options.pseudo_labels] learns from rows without a"
+            f" label. Received: {whole.method.name!r} without"
         )
     try:
         METHODS[study.method.name].check(whole)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST = 100
 """Candidates of one grid, at most: all of them travel in one exchange."""
 
+PROTECTING = ("min_subset_patients", "min_cell")
+"""Options that protect patients: a fit is always best with the least protection, so none of them is chosen by it."""
+
 Value = str | int | float | bool
 
 
@@ -36,6 +39,11 @@ class Tuning:
     def __post_init__(self) -> None:
         if len(self.candidates) > MOST:
             raise ValueError(f"grid: expected at most {MOST} combinations. Received: {len(self.candidates)}")
+        for name, values in self.grid.items():
+            if name in PROTECTING:
+                raise ValueError(f"grid: {name} protects patients; no fit chooses it. Set it under [method.options]")
+            if len(set(map(str, values))) < len(values):
+                raise ValueError(f"grid: expected each value of {name} once. Received: {list(values)}")
 
     @property
     def models(self) -> int:

@@ -69,6 +69,8 @@ def _fault(fault: Any, kind: type[Any], inner: tuple[str, ...]) -> str:
         return f"unknown key. {nearest(inner[-1], _known_keys(kind, inner[:-1]))}"
     if fault["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return "missing. Expected this key to be set."
+    if fault["type"] == "too_short":
+        return f"expected at least {fault['ctx']['min_length']} of them. Received: {fault['input']!r}."
     message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
     received = "" if fault["type"] == "value_error" else f". Received: {fault['input']!r}"
     return f"{message}{received}."

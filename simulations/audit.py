@@ -27,7 +27,7 @@ from shared.randomness import generator
 from shared.secagg.keys import Entropy
 from shared.study import Study
 from simulations.attacks.canaries import canaries_of
-from simulations.attacks.evidence import Reach, read
+from simulations.attacks.evidence import READ, Reach, read
 from simulations.attacks.lower_bound import canaries_for, epsilon_bound, guesses_of, largest_bound
 from simulations.attacks.membership import Attack, Membership, Patients, infer
 from simulations.attacks.observed import Observed, observe
@@ -121,11 +121,16 @@ class Audit:
 
 
 def check(study: Study) -> None:
-    """Raise StudyError for a study that keeps whole hospitals private: canaries are patients."""
+    """Raise StudyError for a study that keeps whole hospitals private, and for sums that nobody here can read."""
     if study.privacy and study.privacy.unit == "site":
         raise StudyError(
             f"{study.name}: an audit guesses which patients were in the data, and holds that against an epsilon for one"
             ' patient. Received: [privacy] unit = "site", whose epsilon is for one hospital.'
+        )
+    if study.method.name not in READ:
+        raise StudyError(
+            f"{study.name}: an audit reads the training sums of {', '.join(READ)}. Received: the method"
+            f" {study.method.name!r}, whose sums are exact: docs/methods.md says what they give away."
         )
 
 

@@ -10,15 +10,12 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from shared import console
 from simulations import cli_privacy, cli_running, cli_tuning, options
-
-if TYPE_CHECKING:
-    pass
 
 app = console.application(
     "Try a federated study on one machine, with the code that real hospitals run.\n\n"
@@ -137,7 +134,7 @@ def list_() -> None:
     """Show the shipped studies and the data sets, with licence, attribution, and whether the files are here."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.padding import Padding
 
     from shared.errors import DatasetMissing
     from shared.study import load_study
@@ -145,13 +142,12 @@ def list_() -> None:
     from simulations.datasets.base import locate
 
     console = Console()
-    table = Table(
-        "study", "method", "data set", "question", title="Studies: consilium-simulate run NAME", title_justify="left"
-    )
+    console.print("Studies: consilium-simulate run NAME", highlight=False)
     for name, path in options.shipped().items():
         study = load_study(path)
-        table.add_row(name, study.method.name, study.simulation.dataset, escape(study.study.question))
-    console.print(table)
+        console.print(f"\n[bold]{name}[/bold]  {study.method.name}, {study.simulation.dataset}", highlight=False)
+        console.print(Padding(escape(study.study.question), (0, 0, 0, 2)), highlight=False)
+    console.print("\nData sets", highlight=False)
     for dataset in DATASETS.values():
         try:
             where = "comes with scikit-learn" if dataset.embedded else str(locate(dataset, None))

@@ -37,13 +37,16 @@ def tune(  # noqa: PLR0917 - one parameter for each option
     """Choose options by cross-validation over all hospitals, then run the study with them.
 
     Every combination of the values is trained on all but one fold of each hospital's training patients and judged on
-    that fold. To do the same between hospitals, write what --grid says into the study's [tuning] part.
+    that fold. To do the same between hospitals, write it into the study file: `tuning.grid`, `tuning.folds`.
 
     Leaves what `run` leaves; the report shows every candidate.
 
     Example: consilium-simulate tune heart_disease --grid C=0.01,0.1,1,10 --folds 5
     """
-    values = [(f"tuning.grid.{name}", _list(text)) for name, text in options.pairs("--grid", grid)]
+    tried = options.pairs("--grid", grid)
+    if len(dict(tried)) < len(tried):
+        raise StudyError(f"--grid: expected each option once. Received: {', '.join(name for name, _ in tried)}")
+    values = [(f"tuning.grid.{name}", _list(text)) for name, text in tried]
     given = [("tuning.folds", str(folds))] if folds else []
     settings = [*options.pairs("--set", changes), *values, *given]
     if options.study_of(study, settings).tuning is None:

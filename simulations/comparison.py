@@ -109,7 +109,7 @@ def _alone(
 
 def _centralised(study: Study, training: Examples, held_out: Examples) -> Study:
     """Return the study as it is run in one place: plain steps, no masks, no noise, no faults, room for all rows."""
-    rows = max(study.data.max_rows_per_site, len(training), len(held_out))
+    rows = max(study.data.max_rows_per_site, len(training.whole()), len(held_out))
     return dataclasses.replace(
         METHODS[study.method.name].centralised(study),
         privacy=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,11 +20,12 @@ from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study
 from server.transport import Arrival, Transport
 from shared.errors import DataError, ProtocolError, StudyError
-from shared.examples import Part
+from shared.examples import Part, concatenate
 from shared.messages import Contributed, ContributeRequest, Refused, Reply, Request
 from shared.methods import METHODS
 from shared.methods.base import Total, word_plan
 from shared.methods.combinators import InTurn
+from shared.patients import words_of
 from shared.plan import plan_of
 from shared.privacy import mechanisms
 from shared.secagg import roster
@@ -161,7 +162,7 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
     for site, table in raw.items():
         tell(site)
         try:
-            data[site] = site_data(study.data, table, site, study.study.seed)
+            data[site] = _partly_labelled(study, site_data(study.data, table, site, study.study.seed))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -173,6 +174,21 @@ def gather(study: Study, raw: Mapping[str, RawData], tell: Callable[[str], None]
         )
     prove_sums(study, len(data))
     return Consortium(study, data)
+
+
+def _partly_labelled(study: Study, data: SiteData) -> SiteData:
+    """Return the data with the labels that ``[simulation] labelled_share`` leaves; the held-out rows keep theirs."""
+    share, training = study.simulation.labelled_share, data.parts[Part.TRAINING]
+    if share == 1:
+        return data
+    kept = words_of(training.patients, study.study.seed, "labels") < np.uint64(round(share * 2**64))
+    if not kept.any():
+        raise DataError(f"{data.name}: no patient to train on keeps a label. Raise [simulation] labelled_share.")
+    labelled, left = training.take(kept), training.take(~kept)
+    if training.unlabelled is not None:
+        left = replace(left, labels=np.full(len(left), np.nan))
+        labelled = replace(labelled, unlabelled=concatenate([left, training.unlabelled]))
+    return replace(data, parts={**data.parts, Part.TRAINING: labelled})
 
 
 def check_secure(study: Study, sites: int) -> None:

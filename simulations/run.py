@@ -165,7 +165,7 @@ def _cautions(compared: comparison.Comparison, progress: Progress) -> tuple[str,
     """Return sentences about what is missing from the comparison."""
     cautions = []
     if comparison.POOLED in compared.failed:
-        cautions.append("With all data in one place, the same training diverged: there is nothing to compare with.")
+        cautions.append("With all data in one place, the same training gave no model: there is none to compare with.")
     missing = progress.history[-1].dropped
     if missing:
         cautions.append(
@@ -181,12 +181,9 @@ def _summary(study: Study, data: SiteData, failed_alone: bool) -> SiteSummary:
     absent = [name for name, rows in zip(classes, counts.class_rows, strict=True) if not rows]
     notes = list(data.notes)
     if absent:
-        notes.append(
-            f"No training row of class {', '.join(absent)}. The site trains on, as if it had a row of weight zero of"
-            " each absent class."
-        )
+        notes.append(f"No training row of class {', '.join(absent)}.")
     if failed_alone:
-        notes.append("Trained on this hospital's data alone, the model diverged: there is nothing to compare with.")
+        notes.append("On this hospital's data alone, the training gave no model: there is none to compare with.")
     return SiteSummary(data.name, counts, tuple(notes))
 
 
@@ -194,7 +191,7 @@ def identity_of(study: Study, data: Mapping[str, SiteData]) -> dict[str, str]:
     """Return what makes two runs the same run: the study's name and digest, and a digest of all sites' data."""
     digest = hashlib.sha256()
     for name, site in data.items():
-        for part, examples in site.parts.items():
+        for part, examples in ((part, rows.whole()) for part, rows in site.parts.items()):
             digest.update(f"{name}\x1f{part}\x1f{len(examples)}\x1f".encode())
             for array in (examples.values, examples.outside, examples.labels, examples.images, examples.events):
                 if array is not None:

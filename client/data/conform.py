@@ -70,7 +70,7 @@ class Findings:
 class Conformed:
     """Rows in the contract's terms.
 
-    examples: the rows that can be used.
+    examples: the rows that can be used; labels are NaN where the contract keeps rows without one.
     marks: array of shape (n,), text of the split column; None where the study names none.
     """
 
@@ -101,7 +101,7 @@ def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
     reasons = {
         "no_patient": patients == "",
         "no_order": _without_order(contract, values),
-        "no_label": np.isnan(labels) | np.isnan(events),
+        "no_label": (np.isnan(labels) & (not contract.unlabelled)) | np.isnan(events),
         "label_outside": np.isinf(labels) | np.isinf(events),
         "pixels_outside": _pixels_outside(contract, images),
     }

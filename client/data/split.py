@@ -9,7 +9,7 @@ A study may name a column that says ``train`` or ``test`` instead; validation ro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ TEST_WORDS = ("test", "testing")
 class SiteData:
     """One hospital's checked and split data.
 
-    parts: the rows of each part; the held-out part may be empty.
+    parts: the rows of each part; the held-out part may be empty. Rows without a label stand beside those to train on.
     findings: what the check found.
     """
 
@@ -41,9 +41,12 @@ class SiteData:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the report."""
+        notes, unlabelled = self.findings.notes, self.parts[Part.TRAINING].unlabelled
+        if unlabelled:
+            notes = (*notes, f"Without a label, kept to train on: {len(unlabelled):,} row(s).")
         if len(self.parts[Part.HELD_OUT]):
-            return self.findings.notes
-        return (*self.findings.notes, "No patient was held out here, so nothing is evaluated on this hospital.")
+            return notes
+        return (*notes, "No patient was held out here, so nothing is evaluated on this hospital.")
 
 
 def site_data(contract: DataContract, raw: RawData, name: str, seed: int) -> SiteData:
@@ -70,8 +73,15 @@ def site_data(contract: DataContract, raw: RawData, name: str, seed: int) -> Sit
             f"{name}: expected a patient to train on. Received: {examples.patient_count} patient(s), all held out."
             f" {advice}"
         )
-    parts = {Part.TRAINING: examples.take(~held_out), Part.HELD_OUT: examples.take(held_out)}
-    return SiteData(name, parts, conformed.findings)
+    labelled, findings = ~np.isnan(examples.labels), conformed.findings
+    if not (labelled & ~held_out).any():
+        raise DataError(f"{name}: label missing: column {contract.label!r} is empty in all rows to train on.")
+    training = examples.take(labelled & ~held_out)
+    if contract.unlabelled:
+        training = replace(training, unlabelled=examples.take(~labelled & ~held_out))
+        # Nobody can be judged by them.
+        findings = replace(findings, no_label=int((~labelled & held_out).sum()))
+    return SiteData(name, {Part.TRAINING: training, Part.HELD_OUT: examples.take(labelled & held_out)}, findings)
 
 
 def is_held_out(patients: NDArray[np.str_], test_fraction: float, seed: int) -> NDArray[np.bool_]:

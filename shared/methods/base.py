@@ -77,7 +77,8 @@ class Ask:
     noise_multiplier: each site adds its share of noise to its words, so that the sum of all has a standard deviation of
         this times ``influence.l2`` (``shared/privacy/mechanisms.py``). The weight gets none: it is a public constant.
     event: what a contribution costs that holds noise already (DP-SGD at the site).
-    data_dependent_subsets: whether sums are over subsets that the data choose (a tree node, a risk set).
+    subset_patients: where sums are over subsets that the data choose (a tree node, a risk set): fewest patients of the
+        site to which the method keeps in each, 1 where one patient may make such a sum alone. None for other sums.
     """
 
     part: Part
@@ -92,7 +93,12 @@ class Ask:
     patient_influence: Influence | None = None
     noise_multiplier: float | None = None
     event: Event | None = None
-    data_dependent_subsets: bool = False
+    subset_patients: int | None = None
+
+    @property
+    def data_dependent_subsets(self) -> bool:
+        """Whether sums are over subsets that the data choose."""
+        return self.subset_patients is not None
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,11 @@ class ClippedAveraging(averaging.AveragingMethod):
         found: NDArray[np.float64] = self.method.scores(weights, prepared)
         return found
 
+    def saliency(self, weights: Arrays, prepared: Prepared, classes: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return which pixels speak for a class, as the method does, which reads images."""
+        found: NDArray[np.float64] = self.method.saliency(weights, prepared, classes)
+        return found
+
     def description(self) -> str:
         """Return two or three sentences for the model card."""
         return (

@@ -147,7 +147,7 @@ def sentences(design: Design, free: NDArray[np.bool_]) -> list[str]:
         )
     if any(term.name.endswith(" missing") for term in design.terms):
         said.append(
-            "A missing number counts as the column's median, and of two levels as their share; NAME missing is what not"
-            " being measured adds to that."
+            "A missing number counts as the column's median, of two levels as their share, and of more as none of them;"
+            " NAME missing is what not being measured adds to that."
         )
     return said

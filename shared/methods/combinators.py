@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from shared.errors import ProtocolError
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods.base import Ask, Contribution, Measurements, Method, Total, broadcast, under, within
@@ -55,7 +57,7 @@ class InTurn:
 
     def stage(self, state: Arrays) -> str:
         """Return the name of the current stage, or of the last one when all are done."""
-        return self.stages[min(int(state["stage"]), len(self.stages) - 1)].name
+        return self.stages[min(self._index(state), len(self.stages) - 1)].name
 
     def asks(self, state: Arrays) -> Ask:
         """Return what the current stage asks."""
@@ -96,7 +98,7 @@ class InTurn:
 
     def settled(self, state: Arrays) -> dict[str, Arrays]:
         """Return the states of the stages that are done, by name: from here on they stay as they are."""
-        return {stage.name: within(stage.name, state) for stage in self.stages[: int(state["stage"])]}
+        return {stage.name: within(stage.name, state) for stage in self.stages[: self._index(state)]}
 
     def method(self, state: Arrays, name: str) -> Method[Any]:
         """Return the method of a stage whose predecessors are done."""
@@ -113,8 +115,14 @@ class InTurn:
         return {name: value for name, value in kept.items() if value is not None}
 
     def _current(self, state: Arrays) -> tuple[Method[Any], str]:
-        index = int(state["stage"])
+        index = self._index(state)
         return self._make(state, index), self.stages[index].name
+
+    def _index(self, state: Arrays) -> int:
+        index = int(state["stage"])
+        if not 0 <= index <= len(self.stages):
+            raise ProtocolError("bad-state", f"expected a stage from 0 to {len(self.stages)}")
+        return index
 
     def _make(self, state: Arrays, index: int) -> Method[Any]:
         return self.stages[index].make(self._results(state, index))
@@ -125,13 +133,9 @@ class InTurn:
         The same object for the same state matters: prepared rows are remembered by preparation (``Examples.derived``).
         """
         results: dict[str, Any] = {}
-        upto = min(int(state["stage"]), len(self.stages)) if upto is None else upto
+        upto = self._index(state) if upto is None else upto
         for index, stage in enumerate(self.stages[:upto]):
             known = self._made[index] if index < len(self._made) else None
-            # In one process, broadcast arrays mostly are the same objects: no need to look inside.
-            if known and all(state.get(f"{stage.name}/{name}") is array for name, array in known[0].items()):
-                results[stage.name] = known[1]
-                continue
             own = broadcast(within(stage.name, state))
             if known and _same(known[0], own):
                 results[stage.name] = known[1]
@@ -143,8 +147,9 @@ class InTurn:
 
 def _same(a: Arrays, b: Arrays) -> bool:
     """Whether two states hold the same values under the same names."""
+    # In one process, broadcast arrays mostly are the same objects: no need to look inside.
     return a.keys() == b.keys() and all(
-        a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]) for name in a
+        a[name] is b[name] or (a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name])) for name in a
     )
 
 
@@ -184,7 +189,11 @@ class SideBySide:
                 Entry(f"{name}/{entry.name}", entry.shape, entry.bound, entry.precision) for entry in ask.entries
             ]
             entries.append(Entry(f"{name}/weight", (), ask.weight_bound, 0.5))
-        worst = max(asks.values(), key=lambda ask: ask.state_norm - ask.state_norm_bound)
+        # Not a number is farther from its bound than any.
+        worst = max(
+            asks.values(),
+            key=lambda ask: math.inf if math.isnan(ask.state_norm) else ask.state_norm - ask.state_norm_bound,
+        )
         return Ask(
             part=first.part,
             entries=tuple(entries),
@@ -195,7 +204,9 @@ class SideBySide:
             state_norm=worst.state_norm,
             state_norm_bound=worst.state_norm_bound,
             exact=any(ask.exact for ask in asks.values()),
-            data_dependent_subsets=any(ask.data_dependent_subsets for ask in asks.values()),
+            subset_patients=min(
+                (ask.subset_patients for ask in asks.values() if ask.subset_patients is not None), default=None
+            ),
         )
 
     def contribute(

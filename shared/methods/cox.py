@@ -96,7 +96,6 @@ class Cox(SummedLossMethod):
     Options: ClassVar[type[Any]] = CoxOptions
     outputs: ClassVar[str] = "a log relative hazard"
     name = "cox"
-    chooses_rows = True
     without_minimum = (
         "For these columns the rows with the event are always, or nearly, those that the column puts first (monotone"
         " likelihood). Leave a column out, or join its levels."
@@ -106,6 +105,7 @@ class Cox(SummedLossMethod):
         design = design_of(preparation, every_level=False)
         super().__init__(study, preparation, design, RelativeHazard(), ridge=0.0)
         self.options: CoxOptions = study.method.options
+        self.subset_patients = self.options.min_subset_patients
         self.contract = study.data
         low, high = study.data.columns[study.data.label].range or (0.0, 1.0)
         self.grid = Grid(low, high, self.options.intervals)

@@ -19,6 +19,7 @@ The state holds ``round`` and ``weights/...``: ``mean`` and ``deviation`` of num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -101,6 +102,8 @@ class Describe:
             raise ValueError(
                 "describe has no model whose columns could matter. Received: [evaluation] importance = true"
             )
+        if study.tuning:
+            raise ValueError("describe has no option that could make its table better. Received: a [tuning] part")
 
     @classmethod
     def require(cls) -> None:
@@ -211,7 +214,8 @@ class Describe:
         """Return mean, deviation and quartiles, shape (5, 1 + groups).
 
         Those of a group are hidden with its count: with the overall mean they would give it away. Overall they are
-        shown if the patients are enough, though their number may be hidden.
+        shown if the patients are enough, though their number may be hidden: rounded then, because an exact mean of
+        whole numbers says of how many it is.
         """
         told = np.full((5, len(rows)), HIDDEN)
         for group, n in enumerate(rows):
@@ -220,6 +224,10 @@ class Describe:
             mean = sums[group, 0] / n
             spread = max(sums[group, 1] - n * mean * mean, 0.0)
             told[:2, group] = mean, np.sqrt(spread / (n - 1)) if n > 1 else HIDDEN
+            if hidden[group]:
+                # To steps of the range in which each number of patients near n has a mean.
+                step = 2.0 ** -math.floor(math.log2(n))
+                told[:2, group] = np.rint(told[:2, group] / step) * step
             if n >= 4 * self.least:
                 told[2:, group] = [quantile(histograms[group], share) for share in (0.25, 0.5, 0.75)]
         return told

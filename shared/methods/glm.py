@@ -29,7 +29,7 @@ from pydantic.dataclasses import dataclass
 
 from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples
-from shared.interpretation import Interpretation, Table
+from shared.interpretation import Interpretation, Table, Value
 from shared.methods import coefficients, newton
 from shared.methods.base import ServerOptimizer, Total, within
 from shared.methods.coefficients import Fitted, Wording
@@ -251,7 +251,7 @@ class Glm(SummedLossMethod):
         return [Fitted(self.design, parameters[k], free, covariances[k], name) for k, name in enumerate(names)]
 
     def _fit_table(self, fit: Arrays) -> Table:
-        rows: list[tuple[str, float]] = [("training rows", float(fit["rows"]))]
+        rows: list[tuple[str, Value]] = [("training rows", round(float(fit["rows"])))]
         if self.options.weights:
             rows.append(("sum of weights", float(fit["weight"])))
         count = int((fit["free"] > 0).sum()) * self.loss.outputs
@@ -260,7 +260,7 @@ class Glm(SummedLossMethod):
         saturated, factorials = (*fit["constants"], 0.0, 0.0)[:2]
         likelihood = -float(fit["loss"]) - float(factorials)
         rows += [
-            ("estimated coefficients", float(count)),
+            ("estimated coefficients", count),
             ("log-likelihood", likelihood),
             ("deviance", 2.0 * (float(fit["loss"]) + float(saturated))),
         ]

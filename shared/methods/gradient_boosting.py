@@ -74,6 +74,8 @@ class GradientBoosting(TreeMethod):
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
         super().__init__(study, preparation)
+        # Derivatives weigh rows, and one patient may have all of the weight of a node.
+        self.subset_patients = 1
         self.planted = self.bases = self.classes if self.classes > 2 else 1
         self.most = self.planted * self.options.iterations
         self.columns = len(preparation.feature_names)

@@ -154,7 +154,7 @@ class KMeans:
             stochastic_rounding=False,
             state_norm=float(np.linalg.norm(state["centres"])),
             state_norm_bound=self.state_norm_bound,
-            data_dependent_subsets=True,
+            subset_patients=self.options.min_subset_patients,
         )
 
     def contribute(

@@ -14,6 +14,7 @@ from shared.schema import DataContract
 
 _MOST_SHOWN = 20
 """Tables of more clusters are not read."""
+_ROUNDING = 1e-6
 
 
 def interpretation(weights: Arrays, contract: DataContract, terms: Sequence[Term], least: int) -> Interpretation:
@@ -26,18 +27,22 @@ def interpretation(weights: Arrays, contract: DataContract, terms: Sequence[Term
     if count > _MOST_SHOWN:
         return Interpretation((f"Tables of {count} clusters are left out: the model's folder has the centres.",))
     names = tuple(f"cluster {index + 1}" for index in range(count))
+    filled = np.flatnonzero(weights["fit/rows"])
     own: tuple[tuple[Value, ...], ...] = tuple(
-        (
-            f"{term.name} ({term.unit})" if term.unit else term.name,
-            *(float(term.center + term.scale * value) for value in column),
-        )
+        (f"{term.name} ({term.unit})" if term.unit else term.name, *(_own(term, column[index]) for index in filled))
         for term, column in zip(terms, weights["centres"].T, strict=True)
     )
     note = "Means in the columns' own units, with missing values filled in; of a level, the share of the rows."
-    centres = Table("Centres", ("column", *names), own, note)
+    centres = Table("Centres", ("column", *(names[index] for index in filled)), own, note)
     return Interpretation(
         tables=(_members(names, weights["fit/rows"], weights["fit/labels"], contract, least), centres)
     )
+
+
+def _own(term: Term, value: float) -> float:
+    """Return a centre's value in the column's own unit, without what rounding left of nothing."""
+    own = float(term.center + term.scale * value)
+    return own if abs(own) > _ROUNDING * term.scale else 0.0
 
 
 def _members(
@@ -54,17 +59,22 @@ def _members(
             told = (*told, f"{label} not told")
             notes.append(
                 f"Not told: classes with fewer than {least} patients of a hospital in the cluster, and the next"
-                " smallest ones until they have so many together."
+                " smallest ones until they have so many together. A class may have more rows than are told; a dash is"
+                " none told."
             )
     if len(filled) < len(names):
         notes.append(f"Empty clusters: {len(names) - len(filled)}.")
     whole = max(float(rows.sum()), 1.0)
+    hidden = labels[:, len(told) - 1] > 0 if classes and least > 1 else np.zeros(len(names), dtype=np.bool_)
     body: tuple[tuple[Value, ...], ...] = tuple(
         (
             names[index],
             round(float(rows[index])),
             float(rows[index]) / whole,
-            *(round(float(cell)) if classes else float(cell) for cell in labels[index, : len(told)]),
+            *(
+                None if hidden[index] and not cell else round(float(cell)) if classes else float(cell)
+                for cell in labels[index, : len(told)]
+            ),
         )
         for index in filled
     )

@@ -75,7 +75,9 @@ class LogisticRegressionAveraging(averaging.AveragingMethod):
                 ' name = "private-logistic-regression"'
             )
         if study.data.kind != "table":
-            raise ValueError("logistic-regression reads tables. Received: kind = 'images'; use name = \"neural\"")
+            raise ValueError(
+                f'logistic-regression reads tables. Received: kind = {study.data.kind!r}; use name = "neural"'
+            )
         if study.data.task == "number":
             raise ValueError("logistic-regression predicts classes. Received: a label of type number")
 

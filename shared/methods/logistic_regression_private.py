@@ -105,7 +105,7 @@ class PrivateLogisticRegression:
                 ' "logistic-regression", which then clips and noises whole hospitals\' changes'
             )
         if study.data.kind != "table":
-            raise ValueError("private-logistic-regression reads tables. Received: kind = 'images'")
+            raise ValueError(f"private-logistic-regression reads tables. Received: kind = {study.data.kind!r}")
         if study.data.task == "number":
             raise ValueError("private-logistic-regression predicts classes. Received: a label of type number")
         if study.aggregation.strategy != "FedAvg":

@@ -170,9 +170,10 @@ class RandomForest(TreeMethod):
     def description(self) -> str:
         """Return two sentences for the model card."""
         options = self.options
+        share = f"{100 * options.sample_fraction:.0f} %"
         return (
             f"Random forest of {options.trees} trees, at most {options.max_depth} deep, grown from sums over all"
-            f" hospitals by node and bin; each tree on {options.sample_fraction:.0%} of the patients. A leaf has at"
+            f" hospitals by node and bin; each tree on {share} of the patients. A leaf has at"
             f" least {options.min_samples_leaf} rows."
         )
 

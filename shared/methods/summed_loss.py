@@ -55,7 +55,7 @@ class SummedLossMethod:
     """
 
     outputs: ClassVar[str] = ""
-    state_norm_bound: float = 1e4
+    state_norm_bound: float = 1e3
     name: ClassVar[str]
     without_minimum: ClassVar[str] = "Some columns are nearly collinear: leave one out."
 
@@ -102,8 +102,8 @@ class SummedLossMethod:
     constant_bounds: tuple[float, ...] = ()
     """Largest absolute value of one row in each of ``constants``."""
 
-    chooses_rows: ClassVar[bool] = False
-    """Whether a sum is over rows that the point chooses."""
+    subset_patients: int | None = None
+    """As in ``Ask``, where a sum is over rows that the point chooses."""
 
     def curved(
         self, parameters: Floats, examples: Examples, memory: Arrays
@@ -145,7 +145,7 @@ class SummedLossMethod:
             stochastic_rounding=False,
             state_norm=averaging.norm(averaging.weights_of(state)),
             state_norm_bound=self.state_norm_bound,
-            data_dependent_subsets=self.chooses_rows,
+            subset_patients=self.subset_patients,
         )
 
     def _parts(self, state: Arrays) -> list[two_words.Part]:
@@ -247,7 +247,9 @@ class SummedLossMethod:
         self._fix_gauge(hessian, curvature)
         loss = float(arrays["loss"]) + 0.5 * float((penalty * np.square(parameters)).sum())
         gradient = arrays["gradient"] * bounds + penalty * parameters
-        return newton.Sums(loss, gradient.ravel(), hessian.reshape(outputs * d, -1), curvature, held=self.chooses_rows)
+        return newton.Sums(
+            loss, gradient.ravel(), hessian.reshape(outputs * d, -1), curvature, held=self.subset_patients is not None
+        )
 
     def _fix_gauge(self, hessian: Floats, curvature: float) -> None:
         """Make a Hessian definite, in place, in a direction in which the loss is flat and nothing should move."""
@@ -329,7 +331,7 @@ def check_study(study: Study, name: str) -> None:
             ' "neural", or leave [privacy] out'
         )
     if study.data.kind != "table":
-        raise ValueError(f"{name} reads tables. Received: kind = 'images'; use name = \"neural\"")
+        raise ValueError(f'{name} reads tables. Received: kind = {study.data.kind!r}; use name = "neural"')
     if study.aggregation.strategy != "FedAvg":
         raise ValueError(
             f'{name} moves its weights itself: expected [aggregation] strategy = "FedAvg". Received:'

@@ -9,7 +9,8 @@ A row adds to the Hessian all or nothing, so where two rounds differ by one row 
 their Hessians is that row. So a hospital's Hessian is over the rows that were inside the margin in an earlier round,
 until ``min_subset_patients`` patients differ from every set that it summed before. The gradient, which does not jump,
 is exact, and so is the minimum; the steps to it are more. Sums are still over the rows inside the margin, which the
-data choose (``Ask.data_dependent_subsets``).
+data choose, and an exact gradient less what the Hessian says of it is made of the rows by which they differ: one alone
+is told. So the method keeps to one patient and no more (``Ask.subset_patients``; docs/methods.md).
 
 A Gaussian kernel exp(-gamma |x - x'|**2) is approximated by products of ``rbf_features`` random cosines (Rahimi and
 Recht, "Random Features for Large-Scale Kernel Machines", NIPS 2007). They are drawn from the study's seed, so every
@@ -76,7 +77,7 @@ class Svm(SummedLossMethod):
 
     Options: ClassVar[type[Any]] = SvmOptions
     name = "svm"
-    chooses_rows = True
+    subset_patients = 1
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
         options: SvmOptions = study.method.options

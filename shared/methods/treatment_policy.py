@@ -182,7 +182,7 @@ class TreatmentPolicy:
             stochastic_rounding=False,
             state_norm=norm(weights),
             state_norm_bound=self.state_norm_bound,
-            data_dependent_subsets=True,
+            subset_patients=self.options.min_subset_patients,
         )
 
     def _telling(self, state: Arrays) -> bool:

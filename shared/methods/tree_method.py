@@ -45,7 +45,7 @@ def check(study: Study, exchanges: int, name: str) -> None:
     if study.privacy:
         raise ValueError(f"{name} adds no noise. Received: a [privacy] part; leave it out, or use another method")
     if study.data.kind != "table":
-        raise ValueError(f"{name} reads tables. Received: kind = 'images'; use name = \"neural\"")
+        raise ValueError(f'{name} reads tables. Received: kind = {study.data.kind!r}; use name = "neural"')
     if study.aggregation.strategy != "FedAvg":
         raise ValueError(
             f'{name} averages no weights: expected strategy = "FedAvg". Received: "{study.aggregation.strategy}"'
@@ -66,6 +66,7 @@ class TreeMethod:
     bases: numbers that trees begin from.
     bound: largest absolute value of one row's number; summed: what is summed, in words.
     columns: how many a node may split on.
+    subset_patients: as in ``Ask``.
     options: the method's own; ``bins``, ``max_depth``, ``min_samples_leaf`` and ``min_subset_patients`` are read here.
     """
 
@@ -88,6 +89,7 @@ class TreeMethod:
         self.contract = preparation.contract
         self.seed = study.study.seed
         self.classes = len(self.contract.classes)
+        self.subset_patients: int = self.options.min_subset_patients
 
     @classmethod
     def require(cls) -> None:
@@ -187,7 +189,7 @@ class TreeMethod:
             stochastic_rounding=False,
             state_norm=averaging.norm(used(weights)),
             state_norm_bound=self.state_norm_bound,
-            data_dependent_subsets=True,
+            subset_patients=self.subset_patients,
         )
 
     def forecast(self) -> Forecast:

@@ -36,7 +36,9 @@ def check_study(study: Study, name: str, kinds: tuple[str, ...] = ("table", "ima
             f"{name} adds no noise: leave [privacy] out, or train another method. Received: a [privacy] part"
         )
     if study.data.kind not in kinds:
-        raise ValueError(f"{name} reads {' and '.join(kinds)}. Received: kind = {study.data.kind!r}")
+        raise ValueError(
+            f"{name} reads data of kind {' or '.join(map(repr, kinds))}. Received: kind = {study.data.kind!r}"
+        )
     if study.aggregation.strategy != "FedAvg":
         raise ValueError(
             f'{name} moves its state itself: expected [aggregation] strategy = "FedAvg". Received:'

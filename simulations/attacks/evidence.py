@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from client.data.split import SiteData
 from shared import layout
 from shared.examples import Arrays, Examples, Part, concatenate
+from shared.methods import METHODS
+from shared.methods.averaging import AveragingMethod
 from shared.methods.base import NOTHING, Ask, Influence, Method, within
 from shared.methods.logistic_regression_private import PrivateLogisticRegression
 from shared.methods.neural import Neural
@@ -45,6 +47,8 @@ _OTHERS = 200
 _NO_PART = 1e-6
 _ADDS_UP = (PreparationMethod, PrivateLogisticRegression)
 """Methods whose contribution is a sum over patients of what each adds alone."""
+READ = tuple(name for name, method in METHODS.items() if issubclass(method, (*_ADDS_UP, AveragingMethod)))
+"""Names of the methods whose training sums ``read`` understands."""
 
 
 _LEAST_NOISE = 1e-4

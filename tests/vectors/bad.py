@@ -291,7 +291,7 @@ def before_contribution(talk: Talk) -> Table:
             "the state's norm is 2000, and the method declares 1000",
             asking(**{"sum/round": np.array(2000)}),
         ),
-        "no_state": ("internal-error", "a state without what the method reads", replace(good, state={})),
+        "no_state": ("bad-state", "a state without what the method reads", replace(good, state={})),
     }
 
 

@@ -41,6 +41,18 @@ def test_what_is_loaded_is_what_was_frozen(tmp_path: Path, images: bool) -> None
             assert np.asarray(getattr(expected, name)).dtype.kind == np.asarray(getattr(found, name)).dtype.kind
 
 
+def test_rows_without_a_label_are_frozen_and_part_of_the_digest(tmp_path: Path) -> None:
+    unlabelled = replace(rows(images=True), labels=np.array([np.nan, np.nan]))
+    parts = {**site(images=True).parts, Part.TRAINING: replace(rows(images=True), unlabelled=unlabelled)}
+    frozen = cohort.freeze(tmp_path / "cohort.npz", replace(site(), parts=parts))
+
+    loaded = cohort.load(tmp_path / "cohort.npz", frozen).parts[Part.TRAINING].unlabelled
+    assert loaded is not None
+    np.testing.assert_array_equal(unlabelled.labels, loaded.labels)
+    np.testing.assert_array_equal(unlabelled.images, loaded.images)
+    assert cohort.digest(replace(site(), parts=site(images=True).parts)) != frozen
+
+
 def test_only_the_owner_can_read_the_snapshot(tmp_path: Path) -> None:
     cohort.freeze(tmp_path / "cohort.npz", site())
 

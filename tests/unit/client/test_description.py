@@ -112,13 +112,14 @@ class Nodes(LogisticRegressionAveraging):
     """Sums over subsets that the data choose: a node of a tree, as it were."""
 
     def asks(self, state: Arrays) -> Ask:
-        return replace(super().asks(state), data_dependent_subsets=True)
+        return replace(super().asks(state), subset_patients=5)
 
 
 def test_sums_over_subsets_that_the_data_choose_are_known_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not of(table_study()).subsets
     monkeypatch.setitem(METHODS, "logistic-regression", Nodes)  # type: ignore[arg-type]
     assert of(table_study()).subsets
+    assert "at least 7 of your patients, or nobody." in say(policy=Policy(min_subset_patients=7))
 
 
 @pytest.mark.slow

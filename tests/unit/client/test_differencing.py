@@ -150,43 +150,43 @@ def test_pixels_are_part_of_what_rows_say() -> None:
 
 def code_of(folder: Path, mine: Cohort) -> str:
     with pytest.raises(Refusal) as caught:
-        check(folder, mine, K)
+        check(folder, [mine], K)
     return caught.value.code
 
 
 def test_sums_over_the_same_patients_are_one_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     for _ in range(2):
-        remember(tmp_path, cohort(rows(50)), K)
+        remember(tmp_path, [cohort(rows(50))], K)
     [path] = (tmp_path / FOLDER).glob("*.bin")
 
     assert (0o700, 0o600) == (path.parent.stat().st_mode & 0o777, path.stat().st_mode & 0o777)
 
 
 def test_a_cohort_near_a_remembered_one_is_refused_and_not_remembered(tmp_path: Path) -> None:
-    remember(tmp_path, cohort(rows(50)), K)
+    remember(tmp_path, [cohort(rows(50))], K)
 
     assert "nearly-the-same-patients" == code_of(tmp_path, cohort(rows(49)))
     with pytest.raises(Refusal, match="nearly-the-same-patients"):
-        remember(tmp_path, cohort(rows(49)), K)
+        remember(tmp_path, [cohort(rows(49))], K)
     assert 1 == len(list((tmp_path / FOLDER).glob("*.bin")))
 
 
 def test_the_refusal_says_no_number_and_no_patient(tmp_path: Path) -> None:
-    remember(tmp_path, cohort(rows(50)), K)
+    remember(tmp_path, [cohort(rows(50))], K)
     with pytest.raises(Refusal) as caught:
-        check(tmp_path, cohort(rows(49)), K)
+        check(tmp_path, [cohort(rows(49))], K)
 
     assert not any(letter.isdigit() for letter in caught.value.hint)
 
 
 def test_checking_writes_nothing(tmp_path: Path) -> None:
-    check(tmp_path, cohort(rows(50)), K)
+    check(tmp_path, [cohort(rows(50))], K)
 
     assert [] == list(tmp_path.iterdir())
 
 
 def test_who_has_the_file_and_not_the_key_cannot_tell_whether_somebody_is_in_it(tmp_path: Path) -> None:
-    remember(tmp_path, cohort(rows(50)), K)
+    remember(tmp_path, [cohort(rows(50))], K)
     [path] = (tmp_path / FOLDER).glob("*.bin")
     content = path.read_bytes()
     known = [cohort(rows(50)).training.patients.tobytes(), b"p7", hashlib.sha256(b"p7").digest()[:8]]
@@ -211,7 +211,7 @@ def test_with_another_key_no_hash_is_the_same() -> None:
     "change", [lambda content: content[:-1], lambda content: content + b"\0", lambda _content: b""]
 )
 def test_a_file_that_is_not_what_was_written_ends_all_sums(tmp_path: Path, change: object) -> None:
-    remember(tmp_path, cohort(rows(50)), K)
+    remember(tmp_path, [cohort(rows(50))], K)
     [path] = (tmp_path / FOLDER).glob("*.bin")
     path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
 
@@ -219,7 +219,7 @@ def test_a_file_that_is_not_what_was_written_ends_all_sums(tmp_path: Path, chang
 
 
 def test_a_file_under_another_name_is_damaged(tmp_path: Path) -> None:
-    remember(tmp_path, cohort(rows(50)), K)
+    remember(tmp_path, [cohort(rows(50))], K)
     [path] = (tmp_path / FOLDER).glob("*.bin")
     path.rename(path.with_stem("0" * 64))
 
@@ -231,7 +231,7 @@ def test_of_two_near_cohorts_at_the_same_time_one_is_remembered(tmp_path: Path) 
 
     def second() -> None:
         try:
-            remember(tmp_path, cohort(rows(49)), K)
+            remember(tmp_path, [cohort(rows(49))], K)
         except Refusal as error:
             refused.append(error.code)
 
@@ -247,6 +247,6 @@ def test_of_two_near_cohorts_at_the_same_time_one_is_remembered(tmp_path: Path) 
 def _write(folder: Path, mine: Cohort) -> None:
     """Write what another process would have written."""
     elsewhere = folder / "elsewhere"
-    remember(elsewhere, mine, K)
+    remember(elsewhere, [mine], K)
     [path] = (elsewhere / FOLDER).glob("*.bin")
     path.rename(folder / FOLDER / path.name)

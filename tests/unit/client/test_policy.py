@@ -40,7 +40,7 @@ def test_a_simulated_hospital_has_the_studys_wishes_as_its_own() -> None:
 
 
 def test_a_simulated_hospital_has_as_few_patients_as_it_likes() -> None:
-    assert () == violations(simulated(secure_study()), secure_study(), small_site([0]), 3, 10**9, True)
+    assert () == violations(simulated(secure_study()), secure_study(), small_site([0]), 3, 10**9, 5)
 
 
 def test_a_simulated_hospital_allows_shrinking_where_the_simulation_says_so() -> None:
@@ -83,7 +83,7 @@ LENIENT = Policy(min_sites=1, min_patients=1, min_class_patients=0, min_part_pat
 
 
 def broken(
-    policy: Policy, study: Study | None = None, members: int = 3, parameters: int = 1, subsets: bool = False
+    policy: Policy, study: Study | None = None, members: int = 3, parameters: int = 1, subsets: int | None = None
 ) -> list[str]:
     """The rules that a study breaks with two patients of class 0 and one of class 1."""
     found = violations(policy, study or secure_study(), small_site([0, 0, 1]), members, parameters, subsets)
@@ -120,8 +120,15 @@ def test_a_model_of_more_parameters_for_each_patient_than_allowed_is_refused() -
 
 
 def test_sums_over_subsets_that_the_data_choose_are_refused_unless_the_hospital_allows_them() -> None:
-    assert ["data_dependent_subsets"] == broken(LENIENT, subsets=True)
-    assert [] == broken(replace(LENIENT, data_dependent_subsets=True), subsets=True)
+    assert ["data_dependent_subsets"] == broken(LENIENT, subsets=5)
+    assert [] == broken(replace(LENIENT, data_dependent_subsets=True), subsets=5)
+
+
+def test_a_study_that_keeps_to_fewer_patients_in_a_subset_than_the_hospital_is_refused() -> None:
+    allowed = replace(LENIENT, data_dependent_subsets=True, min_subset_patients=5)
+    assert ["min_subset_patients"] == broken(allowed, subsets=4)
+    with pytest.raises(Refusal, match="subset-too-small"):
+        check_sum(allowed, secure_study(), HELD_OUT_TWO, asks(subset_patients=1), 3, 0)
 
 
 def test_a_study_without_masks_is_refused_unless_the_hospital_allows_it() -> None:
@@ -132,7 +139,7 @@ def test_a_study_without_masks_is_refused_unless_the_hospital_allows_it() -> Non
 
 
 def test_all_broken_rules_are_said_at_once_in_plain_sentences() -> None:
-    found = violations(Policy(min_part_patients=3), secure_study(), small_site([0, 0, 1]), 2, 1, False)
+    found = violations(Policy(min_part_patients=3), secure_study(), small_site([0, 0, 1]), 2, 1, None)
 
     assert (
         "min_sites: expected at least 3 hospitals. Received: 2 in the roster.",
@@ -150,8 +157,8 @@ def test_rows_of_one_patient_are_one_patient_and_held_out_patients_count() -> No
     assert {"0": 2, "1": 1} == class_patients(
         secure_study().data, concatenate([site.parts[Part.TRAINING], site.parts[Part.HELD_OUT]])
     )
-    assert () == violations(replace(LENIENT, min_patients=3), secure_study(), site, 3, 1, False)
-    assert 1 == len(violations(replace(LENIENT, min_patients=4), secure_study(), site, 3, 1, False))
+    assert () == violations(replace(LENIENT, min_patients=3), secure_study(), site, 3, 1, None)
+    assert 1 == len(violations(replace(LENIENT, min_patients=4), secure_study(), site, 3, 1, None))
 
 
 def test_a_method_that_does_not_exist_is_no_policy() -> None:
@@ -182,7 +189,7 @@ HELD_OUT_TWO = site_of("a", part_of([0, 0, 1]), part_of([0, 1], first=9))
         ("too-few-patients", replace(LENIENT, min_part_patients=3), asks(), 0),
         ("too-few-of-a-class", replace(LENIENT, min_class_patients=2), asks(), 0),
         ("too-many-parameters", replace(LENIENT, max_parameters_per_patient=4.0), asks(), 13),
-        ("data-dependent-subsets", LENIENT, asks(data_dependent_subsets=True), 0),
+        ("data-dependent-subsets", LENIENT, asks(subset_patients=5), 0),
     ],
 )
 def test_a_sum_that_breaks_a_rule_is_refused_with_the_rules_code(
@@ -204,7 +211,7 @@ def test_a_sum_that_just_keeps_every_rule_is_allowed() -> None:
         data_dependent_subsets=True,
     )
 
-    check_sum(policy, secure_study(), HELD_OUT_TWO, asks(data_dependent_subsets=True), 3, 12)
+    check_sum(policy, secure_study(), HELD_OUT_TWO, asks(subset_patients=5), 3, 12)
 
 
 @pytest.mark.parametrize("part", [Part.TRAINING, Part.HELD_OUT])
@@ -233,7 +240,7 @@ def test_every_rule_that_can_be_refused_has_a_meaning_for_the_coordinator() -> N
 @pytest.mark.parametrize(("smallest", "allowed"), [(5, True), (4, False), (None, False)])
 def test_a_subset_that_the_data_choose_has_enough_patients_or_is_refused(smallest: int | None, allowed: bool) -> None:
     contribution = Contribution({}, 1.0, smallest)
-    ask = asks(data_dependent_subsets=True)
+    ask = asks(subset_patients=5)
     if allowed:
         check_subsets(Policy(min_subset_patients=5), ask, contribution)
         return

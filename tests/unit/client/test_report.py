@@ -298,7 +298,7 @@ def test_the_page_needs_no_network_and_runs_no_script() -> None:
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
     assert all(link.startswith("#") for link in page.links)
     assert not re.search(r"@import|url\((?!#)|\bon[a-z]+=", html)
-    assert "default-src 'none'" in html
+    assert "default-src 'none'; style-src 'unsafe-inline'\"" in html
 
 
 def test_the_page_is_made_from_the_record_as_it_lies_on_the_disk(tmp_path: Path) -> None:

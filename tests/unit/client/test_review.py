@@ -78,7 +78,7 @@ def summed(folder: Path, first: int) -> None:
     """Release a sum over all patients but the first ones, and let the hospital's table have all of them again."""
     (folder / "table.csv").write_text("\n".join(line for n, line in enumerate(TABLE.split("\n")) if not 0 < n <= first))
     found = reviewed(folder)
-    behind = differencing.cohort_of(found.data, found.study.data, differencing.key_of(KEY))
+    behind = differencing.cohorts_of(found.data, found.study.data, differencing.key_of(KEY))
     differencing.remember(folder, behind, 10)
     (folder / "table.csv").write_text(TABLE)
 

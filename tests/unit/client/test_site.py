@@ -58,7 +58,7 @@ def test_the_same_question_gets_the_same_words() -> None:
         ({"study": "0" * 64}, "another-study"),
         ({"number": 0}, "round-went-back"),
         ({"number": 6}, "beyond-plan"),
-        ({"state": {}}, "internal-error"),
+        ({"state": {}}, "bad-state"),
     ],
 )
 def test_a_refusal_has_its_own_code(changes: dict[str, Any], code: str) -> None:
@@ -123,10 +123,26 @@ def test_memory_is_committed_only_when_the_site_was_counted() -> None:
     assert int(state.staged["times"]) == 2
 
 
-def test_another_run_starts_without_memory() -> None:
+def test_over_which_subsets_it_summed_is_remembered_though_the_aggregator_says_it_was_not_counted() -> None:
+    class Choosing(Counting):
+        def asks(self, state: object) -> Ask:
+            return dataclasses.replace(PLAN.asks(PLAN.start()), subset_patients=5)
+
+        def contribute(self, state, examples, memory, randomness):  # type: ignore[no-untyped-def]
+            contribution, kept = super().contribute(state, examples, memory, randomness)  # type: ignore[no-untyped-call]
+            return dataclasses.replace(contribution, smallest_subset=2), kept
+
+    _, state = answer(request(number=1), SiteState(), site_with(Choosing()))
+    _, state = answer(request(number=2, counted=0), state, site_with(Choosing()))
+    assert int(state.memory["times"]) == 2
+
+
+def test_another_run_starts_with_the_memory_of_what_was_counted() -> None:
     _, state = answer(request(), SiteState(), site_with(Counting()))
-    _, state = answer(request(run="other", counted=1), state, site_with(Counting()))
-    assert state.memory == {}
+    _, state = answer(request(number=2, counted=1), state, site_with(Counting()))
+    _, state = answer(request(run="other"), state, site_with(Counting()))
+    assert int(state.memory["times"]) == 1
+    assert int(state.staged["times"]) == 2
 
 
 @pytest.mark.parametrize("odd", [None, 5, "x", [], Heading])
@@ -275,7 +291,7 @@ class Nodes(Rows):
     says = True
 
     def asks(self, state: Arrays) -> Ask:
-        return dataclasses.replace(super().asks(state), data_dependent_subsets=True)
+        return dataclasses.replace(super().asks(state), subset_patients=5)
 
     def contribute(
         self, state: Arrays, examples: Examples, memory: Arrays, randomness: Randomness

@@ -25,6 +25,12 @@ def test_ten_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
     assert lines[1] == "train round 10/100  loss 0.5000  182 s left"  # 91 exchanges of 2 s each are left
 
 
+def test_tuning_takes_one_exchange_more_than_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    with LiveLine(rounds=4, exchanges=11) as line:
+        line.round(record("tune", 2))
+    assert "tune round 2/5  20 s left\n" == capsys.readouterr().err
+
+
 def test_a_dropped_site_is_always_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveLine(rounds=100, exchanges=102) as line:
         line.round(record("train", 3, {"b": "late"}))

@@ -8,6 +8,9 @@ import pytest
 
 from server import facts, prepared
 from server.tables import Cell
+from shared.methods.glm import GlmOptions
+from shared.methods.tuning import Candidate, Choice
+from shared.tuning import Tuning
 from shared.wording import UNDEFINED
 from tests.unit.server.outcomes import (
     deployed_outcome,
@@ -15,6 +18,7 @@ from tests.unit.server.outcomes import (
     outcome_of,
     private_outcome,
     record,
+    study_of,
     with_counts,
 )
 
@@ -188,3 +192,18 @@ def test_a_private_run_says_its_guarantee_and_what_each_stage_cost() -> None:
         ("evaluation", "held-out", "0.850", "1", "4.98", UNDEFINED),
     ]
     assert () == facts.cost_rows(outcome_of())
+
+
+def test_a_method_that_averages_nothing_has_no_server_strategy_and_an_unset_option_is_not_printed() -> None:
+    study = study_of()
+    glm = dataclasses.replace(study.method, name="glm", options=GlmOptions(family="logistic"))
+    said = dict(facts.run_facts(outcome_of(study=dataclasses.replace(study, method=glm))))
+    assert "Server strategy" not in said
+    assert "glm (family = logistic, l2 = 0.0)" == said["Method"]
+
+
+def test_a_study_that_tunes_is_told_with_the_options_that_its_model_was_trained_with() -> None:
+    study = dataclasses.replace(study_of(), tuning=Tuning(grid={"C": (0.1, 10.0)}))
+    choice = Choice("auroc", 1, (Candidate((0.7,)), Candidate((0.8,))))
+    said = dict(facts.run_facts(outcome_of(study=study, choice=choice)))
+    assert "logistic-regression (max_iter = 1, C = 10.0)" == said["Method"]

@@ -43,3 +43,8 @@ def test_nine_rows_tell_no_models_apart() -> None:
 )
 def test_how_many_rows_are_too_few(task: str, n: int, few: bool) -> None:
     assert too_few(judgement(study_of(task), n)) is few
+
+
+def test_what_differs_by_rounding_is_the_same() -> None:
+    together, pooled = Interval(0.97, 0.9, 1.0), Interval(0.97 + 1e-15, 0.9, 1.0)
+    assert 0.0 == gain("mae", together, pooled).value

@@ -85,3 +85,16 @@ def test_the_report_and_the_card_show_it_with_its_texts_escaped():
 def test_a_model_that_says_nothing_has_no_such_section():
     outcome = outcome_of()
     assert 'id="meaning"' not in render(outcome) and "What the model says" not in model_card(outcome)
+
+
+def test_a_long_table_is_folded_in_the_report_and_left_out_of_the_card():
+    rows = tuple((f"column {k}", 1.0) for k in range(41))
+    outcome = outcome_of(interpretation=Interpretation((), (Table("Weights", ("column", "weight"), rows),)))
+    page, card = render(outcome), model_card(outcome)
+    assert "<details><summary>Show 41 rows</summary>" in page and "column 40" in page
+    assert "Its 41 rows are in the report and in metrics.json." in card and "column 40" not in card
+
+
+def test_small_p_values_are_not_told_apart():
+    (table,) = text_tables(Interpretation((), (Table("Coefficients", ("column", "p"), (("age", 1e-9),)),)))
+    assert ("age", "<0.001") == table.rows[0]

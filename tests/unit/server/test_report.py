@@ -31,7 +31,7 @@ from tests.unit.server.outcomes import (
 )
 
 HOSTILE = '<script>alert("x")</script>'
-VOID = {"meta", "br", "wbr", "circle", "line", "path", "use", "rect"}
+VOID = {"meta", "br", "wbr", "img", "circle", "line", "path", "use", "rect"}
 
 
 class Page(HTMLParser):
@@ -304,3 +304,13 @@ def test_what_a_private_run_did_not_count_is_not_printed() -> None:
     assert "4 hospitals, about 530 patients." in text
     assert "All about 530 not shown about 398 not shown not shown about 132 not shown" in text
     assert "Nothing of one hospital alone is shown" in text
+
+
+def test_an_only_metric_is_drawn_beside_its_value() -> None:
+    outcome = outcome_of("number")
+    judged = dataclasses.replace(outcome.federated, metrics={"mean_difference": metrics.Interval(0.2, 0.1, 0.3)})
+    each = dict.fromkeys(outcome.local, judged)
+    only = {"federated": judged, "pooled": None, "local": each, "local_at_home": each, "per_site": each}
+    page = render(dataclasses.replace(outcome, **only))
+    # North alone, south alone and together, each with its mark.
+    assert 3 == page.count('<circle class="dot"')

@@ -28,7 +28,7 @@ def run(*faults: str, **changes: object) -> tuple[Progress, Consortium]:
         ("late", "late"),
         ("nan", "wrong-type"),
         ("shape", "wrong-shape"),
-        ("exception", "internal-error"),
+        ("exception", "bad-state"),
     ],
 )
 def test_a_bad_site_is_left_out_of_that_round_and_named(kind: str, code: str) -> None:
@@ -42,7 +42,7 @@ def test_a_bad_site_is_left_out_of_that_round_and_named(kind: str, code: str) ->
 def test_a_site_that_raises_is_left_out_in_whatever_exchange(exchange: int) -> None:
     progress, _ = run(f"b {exchange} exception")
     dropped = [dict(record.dropped) for record in progress.history]
-    assert dropped == [{"b": "internal-error"} if number == exchange else {} for number in range(1, 6)]
+    assert dropped == [{"b": "bad-state"} if number == exchange else {} for number in range(1, 6)]
 
 
 def test_a_round_without_a_site_is_the_round_of_the_others() -> None:

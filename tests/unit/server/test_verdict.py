@@ -189,3 +189,23 @@ def test_a_private_run_whose_noise_drowns_the_patients_says_so() -> None:
 def test_noised_numbers_of_patients_are_about() -> None:
     found = verdict_of(private_outcome(deployed=True))
     assert found.reasons[0].startswith(f"On about {private_outcome(deployed=True).federated.n} held-out patients")
+
+
+def test_no_plain_yes_where_hospitals_own_models_serve_their_own_patients_better() -> None:
+    """As with a table of all patients: near to all of them, and farther from one hospital's than its own table."""
+    alone = {"north": judgement(STUDY, auroc=MIDDLE), "south": judgement(STUDY, auroc=LOW)}
+    at_home = {name: judgement(STUDY, auroc=HIGH) for name in alone}
+    together_at_home = {name: judgement(STUDY, auroc=LOW) for name in alone}
+    found = verdict_of(
+        outcome_of(
+            federated=judgement(STUDY, auroc=HIGH), local=alone, local_at_home=at_home, per_site=together_at_home
+        )
+    )
+    assert "mixed" == found.tone
+    assert "the own models of 2 of 2 hospitals are clearly better." in found.answer
+
+
+def test_a_hospital_that_gets_no_model_alone_is_named() -> None:
+    found = verdict_of(outcome_of(federated=judgement(STUDY, auroc=HIGH), local={"south": judgement(STUDY, auroc=LOW)}))
+    assert found.answer.endswith("clearly better than south's own model; 1 hospital got no model alone.")
+    assert "Alone, the same method gives no model at north." in found.reasons

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
+from shared.errors import ProtocolError
 from shared.examples import Arrays, Examples, Part
 from shared.layout import Entry
 from shared.methods.base import NOTHING, Ask, Contribution, Method, Total
@@ -84,7 +86,7 @@ class Choosing(Adding):
         self.smallest = smallest
 
     def asks(self, state: Arrays) -> Ask:
-        return dataclasses.replace(super().asks(state), data_dependent_subsets=True)
+        return dataclasses.replace(super().asks(state), subset_patients=5)
 
     def contribute(
         self, state: Arrays, examples: Examples, memory: Arrays, randomness: object
@@ -127,6 +129,15 @@ def test_the_method_nearest_to_its_bound_speaks_for_all() -> None:
     assert (ask.state_norm, ask.state_norm_bound) == (5.0, 2.0)
 
 
+def test_a_norm_that_is_no_number_speaks_for_all() -> None:
+    class Undefined(Adding):
+        def asks(self, state: Arrays) -> Ask:
+            return dataclasses.replace(super().asks(state), state_norm=math.nan)
+
+    both = SideBySide({"a": Adding(1.0, 1), "b": Undefined(1.0, 1)})
+    assert math.isnan(both.asks(both.start()).state_norm)
+
+
 def test_in_turn_makes_a_stage_from_the_results_before_it() -> None:
     plan = InTurn(
         [Stage("first", lambda _: Adding(1.0, 2)), Stage("second", lambda results: Adding(results["first"], 1))]
@@ -148,6 +159,23 @@ def test_in_turn_gives_the_same_object_for_the_same_state() -> None:
     assert plan.result(state)["first"] is plan.result(state)["first"]
     other = {**state, "first/sum": np.array(8.0)}
     assert plan.result(other)["first"] == [8.0]
+
+
+def test_in_turn_does_not_take_a_state_for_one_that_lacks_its_arrays() -> None:
+    class Counting(Adding):
+        def result(self, state: Arrays) -> int:
+            return len(state)
+
+    plan = InTurn([Stage("first", lambda _: Counting(1.0, 1)), Stage("second", lambda _: Adding(1.0, 1))])
+    assert plan.result({"stage": np.array(1)}) == {"first": 0}
+    assert plan.result({"stage": np.array(1), "first/round": np.array(1)}) == {"first": 1}
+
+
+@pytest.mark.parametrize("stage", [-1, 3])
+def test_in_turn_knows_no_stage_but_its_own(stage: int) -> None:
+    plan = InTurn([Stage("first", lambda _: Adding(1.0, 1)), Stage("second", lambda _: Adding(1.0, 1))])
+    with pytest.raises(ProtocolError, match="a stage from 0 to 2"):
+        plan.asks({**plan.start(), "stage": np.array(stage)})
 
 
 def test_a_stage_can_be_made_again_from_a_broadcast_state_alone() -> None:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from shared.errors import Refusal, StudyError
 from shared.examples import Part
 from shared.methods.base import NOTHING
+from shared.methods.design import Term
 from shared.methods.k_means import KMeans
+from shared.methods.k_means_tables import interpretation
 from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
 from shared.randomness import for_site
 from shared.study import Study
@@ -126,3 +128,16 @@ def test_a_label_that_is_a_number_has_a_mean_and_a_deviation_in_each_cluster() -
 def test_a_study_needs_a_round_for_the_label() -> None:
     with pytest.raises(StudyError, match="rounds of at least 2"):
         table_study(method={"name": "k-means", "rounds": 1, "options": {"clusters": 2}})
+
+
+def test_what_is_hidden_of_a_cluster_is_no_zero_and_an_empty_cluster_has_no_centre() -> None:
+    weights = {
+        "centres": np.array([[0.0, 1.0], [2.0, 3.0]]),
+        "fit/rows": np.array([9.0, 0.0]),
+        "fit/labels": np.array([[6.0, 0.0, 3.0], [0.0, 0.0, 0.0]]),
+    }
+    contract = study_of(5).data
+    terms = [Term(name, 0, 1.0, center=1.0, scale=2.0) for name in contract.features[:2]]
+    clusters, centres = interpretation(weights, contract, terms, 5).tables
+    assert (("cluster 1", 9, 1.0, 6, None, 3),) == clusters.rows
+    assert (1.0, 3.0) == tuple(row[1] for row in centres.rows) and ("column", "cluster 1") == centres.head

@@ -44,7 +44,7 @@ def mlp_study(features: int = 1, **changes: Any) -> Study:
     return table_study(features, method__name="neural", method__options=options, **changes)
 
 
-def image_study(**options: Any) -> Study:
+def image_study(data: Mapping[str, Any] | None = None, **options: Any) -> Study:
     """Images of 8 x 8 grey pixels in [0, 1] with two classes."""
     return parse_study(
         {
@@ -55,6 +55,7 @@ def image_study(**options: Any) -> Study:
                 "columns": {"y": {"type": "category", "levels": [0, 1]}},
                 "images": {"height": 8, "width": 8, "range": [0, 1]},
                 "max_rows_per_site": 1000,
+                **(data or {}),
             },
             "method": {"name": "neural", "rounds": 2, "options": {"architecture": "image_cnn", **options}},
         },

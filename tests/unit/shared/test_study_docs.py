@@ -10,6 +10,7 @@ import pytest
 from shared import aggregation, schema, study
 from shared.methods import METHODS
 from shared.models import MODELS
+from shared.models.pseudo_labels import PseudoLabels
 
 PAGE = (Path(__file__).parents[3] / "docs" / "study-file.md").read_text(encoding="utf-8")
 PARTS = [
@@ -28,6 +29,7 @@ PARTS = [
     *aggregation.STRATEGIES.values(),
     *(method.Options for method in METHODS.values()),
     *MODELS.values(),
+    PseudoLabels,
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn.svm import LinearSVC
 
 from shared.errors import StudyError
-from shared.methods.base import PlainMean
+from shared.methods.base import PlainMean, Total
 from shared.methods.svm import Svm, _cosines, _features
 from shared.randomness import for_site
 from tests.builders import examples_of
@@ -56,6 +56,21 @@ def test_hessians_of_two_rounds_differ_by_enough_patients_or_by_none() -> None:
     assert len(sets) > 3
     assert min(apart) >= 5
     assert len(set(hessians)) <= len(sets)
+
+
+def test_with_the_memory_of_a_run_another_one_sums_over_the_same_rows() -> None:
+    x, y = rows()
+    examples = examples_of(x, y)
+    method = Svm.create(secure_study("svm"), prepared_by(secure_study("svm"), examples), PlainMean())
+    memory, runs = {}, []
+    for _ in range(2):
+        state, hessians = method.start(), []
+        while not method.finished(state):
+            contribution, memory = method.contribute(state, examples, memory, for_site(7, "a", 2))
+            hessians.append(contribution.arrays["hessian"].tobytes())
+            state, _ = method.advance(state, Total(contribution.arrays, contribution.weight, 1))
+        runs.append(hessians)
+    assert runs[0] == runs[1]
 
 
 def test_the_fewest_patients_inside_the_margin_are_told_to_the_policy() -> None:

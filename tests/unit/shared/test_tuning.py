@@ -143,9 +143,11 @@ def test_a_hospital_counts_every_model_that_is_tried() -> None:
     [
         ({"tuning__grid": {"max_itr": [1]}}, "no option 'max_itr'. Did you mean 'max_iter'?"),
         ({"tuning__grid": {"C": [-1.0]}}, "with C = -1.0"),
-        ({"tuning__grid": {"C": []}}, "grid"),
+        ({"tuning__grid": {"C": []}}, "expected at least 1 of them. Received: []"),
+        ({"tuning__grid": {"C": [0.1, 0.1]}}, "expected each value of C once. Received: [0.1, 0.1]"),
         ({"tuning__grid": {"C": [float(k + 1) for k in range(101)]}}, "at most 100 combinations. Received: 101"),
         ({"tuning__folds": 1}, "folds"),
+        ({"tuning__grid": {"min_subset_patients": [1, 5]}}, "protects patients; no fit chooses it"),
         (
             {
                 "privacy__epsilon": 1.0,

@@ -161,3 +161,9 @@ def test_a_study_for_whole_hospitals_is_not_audited_by_invented_patients() -> No
     )
     with pytest.raises(StudyError, match="one hospital"):
         audit(study, {}, Effort())
+
+
+def test_a_method_whose_sums_nobody_reads_is_refused_before_anything_runs() -> None:
+    study = table_study(method__name="random-forest", method__rounds=9)
+    with pytest.raises(StudyError, match=r"reads the training sums of logistic-regression, .* 'random-forest'"):
+        audit(study, {}, Effort())
