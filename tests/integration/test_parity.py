@@ -68,7 +68,7 @@ def test_a_run_that_was_given_up_on_one_engine_goes_on_on_the_other(tmp_path: Pa
     fault = ("--set", 'simulation.faults=["hospital_3 4 exception"]')
     given_up = simulate(*("run", *study, *fault, "--engine", "ray", "--output", "halves", *BARE), cwd=tmp_path)
     assert given_up.returncode == 3, given_up.stderr
-    assert "hospital_3 (internal-error)" in given_up.stderr
+    assert "hospital_3 (bad-state)" in given_up.stderr
     assert "site=hospital_3 round=4 KeyError" in (tmp_path / "halves" / "run.log").read_text()
     resumed = run(tmp_path / "halves", *study, "--resume")
 

@@ -125,7 +125,7 @@ def test_a_bad_site_does_not_end_the_run_and_is_named_in_the_metrics(tmp_path: P
     assert metrics["dropped"] == {
         "train 2": {"hospital_2": "wrong-type"},
         # A hospital that an exact method has lost stays out: back again, its part could be found by subtraction.
-        "train 3": {"hospital_2": "not-asked", "hospital_4": "internal-error"},
+        "train 3": {"hospital_2": "not-asked", "hospital_4": "bad-state"},
         "train 4": {"hospital_2": "not-asked", "hospital_4": "not-asked"},
         "evaluate 1": {"hospital_5": "no-reply"},
     }

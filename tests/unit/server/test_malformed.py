@@ -98,7 +98,7 @@ def test_a_sum_of_no_rows_ends_the_run_with_a_reason() -> None:
 
     def cancel(reply: Any) -> Any:
         words = reply.words.copy()
-        words[-1] -= np.uint64(rows * 2 ** weight_bits())
+        words[-1:] -= np.uint64(rows * 2 ** weight_bits())  # a scalar would warn where it wraps
         return replace(reply, words=words)
 
     saved: list[Progress] = []
