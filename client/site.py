@@ -19,7 +19,8 @@ from client import secagg
 from client.contributors import Sums, check_maskers, check_members
 from client.data.split import SiteData
 from client.judgement import counts_of, own_judgement
-from client.policy import check_cohort, check_subsets, check_sum
+from client.policy import check_cohort, check_subsets
+from client.question import asked
 from client.secagg_state import Member, State
 from shared import fixedpoint, layout, randomness
 from shared.errors import ProtocolError, Refusal, StudyError
@@ -42,9 +43,9 @@ from shared.messages import (
     SharesRequest,
     Shown,
 )
-from shared.methods.base import NOTHING, Ask, Contribution, sum_noise, within, word_plan
+from shared.methods.base import NOTHING, Ask, Contribution, sum_noise
 from shared.methods.combinators import InTurn
-from shared.plan import EVALUATE, PREPARE, TRAIN, TUNE, exchanges
+from shared.plan import EVALUATE, exchanges
 from shared.privacy import calibration, mechanisms
 from shared.privacy.accounting import Event
 from shared.privacy.calibration import Payer
@@ -245,54 +246,13 @@ def _admit(request: ContributeRequest, state: SiteState, member: Member) -> Site
 def _question(request: ContributeRequest, state: SiteState, site: Site) -> tuple[Ask, WordPlan, Mapping[str, bytes]]:
     """Return what is asked, how it becomes words, and the digests of finished stages; no data are read.
 
-    Raises: ProtocolError ``bad-state`` if nothing follows from the state; else as ``_asked``.
+    Raises: ProtocolError ``bad-state`` if nothing follows from the state; else as ``client.question.asked``.
     """
     try:
-        return _asked(request, state, site)
+        return asked(request, state.settled, site.member, site.data, site.method)
     except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         _log(error, request.heading, site.member.name)
         raise ProtocolError("bad-state", "the state lacks an array, or has one of another shape or type") from None
-
-
-def _asked(request: ContributeRequest, state: SiteState, site: Site) -> tuple[Ask, WordPlan, Mapping[str, bytes]]:
-    """Return what ``_question`` returns.
-
-    Raises: Refusal ``settled-changed`` if a stage that was finished before is open again, or ended otherwise;
-        ``state-out-of-bounds``; ``beyond-plan`` or ``not-private`` in a study with ``[privacy]``; or as
-        ``client.policy.check_sum``. StudyError if so many sites could wrap.
-    """
-    settled = {name: state_digest(arrays) for name, arrays in site.method.settled(request.state).items()}
-    if any(settled.get(name) != digest for name, digest in state.settled.items()):
-        raise Refusal("settled-changed", "a stage that was finished, such as the preparation, is not as it was")
-    ask, member = site.method.asks(request.state), site.member
-    check_state(ask)
-    if member.study.privacy:
-        _check_stage(request.heading.round, site.method.stage(request.state), exchanges(member.study))
-    if member.study.privacy and ask.noise_multiplier is None and ask.event is None:
-        raise Refusal("not-private", "the study has a [privacy] part, and this sum would be without noise")
-    check_sum(member.policy, member.study, site.data, ask, request.sites, _parameters(request.state, site.method))
-    return ask, word_plan(ask, request.sites), settled
-
-
-def _check_stage(number: int, stage: str, last: int) -> None:
-    """Refuse a second preparation, a second evaluation, or one round of training more: noise is for one of each.
-
-    Every private method makes all its rounds, so the number of a sum says what it is about.
-    """
-    planned = PREPARE if number == 1 else EVALUATE if number == last else TRAIN
-    if stage != planned:
-        raise Refusal("beyond-plan", f"sum {number} of the study is of stage {planned}, and this would be of {stage}")
-
-
-def _parameters(state: Arrays, method: InTurn) -> int:
-    """Return how many numbers the models have that a state trains; 0 where none is trained."""
-    if method.stage(state) == TUNE:
-        # Every candidate on every fold is a model of its own.
-        return sum(array.size for array in within(TUNE, state).values() if array.dtype.kind == "f")
-    if method.stage(state) != TRAIN:
-        return 0
-    weights: Arrays = method.method(state, TRAIN).result(within(TRAIN, state))
-    return sum(array.size for array in weights.values())
 
 
 def _compute(
@@ -341,12 +301,6 @@ def cost(request: ContributeRequest, site: Site, payer: Payer = "patient") -> tu
     if event is None:
         raise Refusal("not-private", "the study has a [privacy] part, and this sum would be without noise")
     return ask.part, event
-
-
-def check_state(ask: Ask) -> None:
-    """Raise Refusal unless the broadcast weights are finite and within the method's bound."""
-    if not (math.isfinite(ask.state_norm) and ask.state_norm <= ask.state_norm_bound):
-        raise Refusal("state-out-of-bounds", f"the weights' norm must not exceed {ask.state_norm_bound:g}")
 
 
 def encode(plan: WordPlan, contribution: Contribution, rounding: np.random.Generator | None) -> Words:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from client import policy, site
+from client import policy
+from client.question import parameters
 from shared.errors import NoEstimate, StudyError
 from shared.examples import Part
 from shared.methods.base import PlainMean, Total
@@ -134,7 +135,7 @@ def test_a_hospital_counts_every_model_that_is_tried() -> None:
 
     state, _ = plan.advance(state, Total(total, 0.0, 3))
     # Two candidates, three folds, four coefficients and an intercept.
-    assert 2 * FOLDS * (FEATURES + 1) == site._parameters(state, plan)
+    assert 2 * FOLDS * (FEATURES + 1) == parameters(state, plan)
     assert policy.simulated(study_of()).max_parameters_per_patient > 2 * FOLDS * (FEATURES + 1)
 
 

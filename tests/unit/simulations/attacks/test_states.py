@@ -119,7 +119,7 @@ def test_two_models_of_huge_norm_that_separate_one_patient_are_refused() -> None
 def test_two_models_of_huge_norm_read_one_patients_class_where_norms_are_not_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    without(monkeypatch, "client.site.check_state")
+    without(monkeypatch, "client.question.check_state")
     _, data = patients()
     assert 1.0 == data["a"].parts[Part.TRAINING].labels[-1]
     cheat, models = half_spaces(1e6)
