@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.examples import Arrays
-from shared.interpretation import Table
+from shared.interpretation import Table, Value
 from shared.methods.survival import Grid
 from shared.schema import DataContract
 
@@ -18,10 +18,10 @@ def fit_table(fit: Arrays) -> Table:
     from scipy.special import chdtrc
 
     count, ratio = int((fit["free"] > 0).sum()), 2.0 * (float(fit["first_loss"]) - float(fit["loss"]))
-    rows = (
-        ("rows", float(fit["rows"])),
-        ("events", float(fit["events"])),
-        ("estimated coefficients", float(count)),
+    rows: tuple[tuple[str, Value], ...] = (
+        ("rows", round(float(fit["rows"]))),
+        ("events", round(float(fit["events"]))),
+        ("estimated coefficients", count),
         ("log partial likelihood", -float(fit["loss"])),
         ("log partial likelihood without columns", -float(fit["first_loss"])),
         ("likelihood ratio", ratio),
