@@ -86,6 +86,7 @@ bench: $(BENCH_INSTALLED)
 	@$(BIN)/python -m simulations.benchmarks.secagg
 	@$(BIN)/python -m simulations.benchmarks.network
 	@$(BIN)/python -m simulations.benchmarks.methods
+	@$(BIN)/python -m simulations.benchmarks.trees
 	@$(BIN)/python -m simulations.benchmarks.run
 
 $(BENCH_INSTALLED): requirements-bench.lock $(INSTALLED)
