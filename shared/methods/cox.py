@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples
 from shared.interpretation import Interpretation
 from shared.methods import coefficients, cox_tables, newton, partial_likelihood, subsets, two_words
-from shared.methods.base import NOTHING, Contribution, Forecast, Measurements, ServerOptimizer, Total, within
+from shared.methods.base import NOTHING, Contribution, Forecast, Measurements, Total, within
 from shared.methods.coefficients import Fitted, Wording
 from shared.methods.design import design_of
 from shared.methods.partial_likelihood import FARTHEST, RelativeHazard
@@ -122,17 +122,6 @@ class Cox(SummedLossMethod):
                 "cox has nothing to tune: sums over the same patients in other intervals could be subtracted, and leave"
                 " few of them. Received: a [tuning] part"
             )
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the study in which no time is made coarser: in one place, no sum leaves."""
-        options = dataclasses.replace(study.method.options, min_subset_patients=1)
-        return dataclasses.replace(study, method=dataclasses.replace(study.method, options=options))
 
     # The hospital's half.
 

@@ -20,8 +20,7 @@ The state holds ``round`` and ``weights/...``: ``mean`` and ``deviation`` of num
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,6 @@ from shared.methods.base import (
     Contribution,
     Forecast,
     Measurements,
-    ServerOptimizer,
     Total,
     forecast_of,
     under,
@@ -49,6 +47,7 @@ from shared.methods.base import (
 )
 from shared.methods.describe_measure import SMALLEST_DEVIATION, Differences
 from shared.methods.describe_tables import HIDDEN, described, once
+from shared.methods.plain import PlainMethod
 from shared.methods.preparation import MEDIAN_BINS, quantile
 from shared.methods.unsupervised import Floats, check_study
 from shared.preparation import Preparation, Prepared
@@ -72,7 +71,7 @@ class DescribeOptions:
     min_cell: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
-class Describe:
+class Describe(PlainMethod):
     """One study; weights as in the state."""
 
     Options: ClassVar[type[Any]] = DescribeOptions
@@ -104,21 +103,6 @@ class Describe:
             )
         if study.tuning:
             raise ValueError("describe has no option that could make its table better. Received: a [tuning] part")
-
-    @classmethod
-    def require(cls) -> None:
-        """Raise DependencyMissing unless what the method needs is installed: no more than Consilium itself does."""
-        return
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study; the optimiser has no part in it."""
-        return cls(study, preparation)
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the study itself: one place computes the same."""
-        return study
 
     def start(self) -> Arrays:
         """Return a table in which everything is hidden."""
@@ -239,10 +223,6 @@ class Describe:
     def result(self, state: Arrays) -> Arrays:
         """Return the table."""
         return weights_of(state)
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def scores(self, weights: Arrays, prepared: Prepared) -> Floats:
         """Return how far rows lie from the means: the root mean square over what is known of them, shape (n, 1)."""

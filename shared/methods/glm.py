@@ -20,7 +20,7 @@ A row without its offset or its weight takes no part in training; when it is jud
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples
 from shared.interpretation import Interpretation, Table, Value
 from shared.methods import coefficients, newton
-from shared.methods.base import ServerOptimizer, Total, within
+from shared.methods.base import Total, within
 from shared.methods.coefficients import Fitted, Wording
 from shared.methods.design import design_of
 from shared.methods.losses import COUNTS_BEYOND, Logistic, Loss, Multinomial, Poisson
@@ -109,11 +109,6 @@ class Glm(SummedLossMethod):
             raise ValueError(f"glm offset and weights must be different columns. Received twice: {options.offset!r}")
         if options.weights and _range(study.data.columns[options.weights])[0] < 0:
             raise ValueError(f"glm weights: expected a column whose range begins at 0 or above: {options.weights!r}")
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
 
     def first_intercept(self) -> Floats:
         """Return the intercepts of a model without columns: the label's shares, or its mean."""

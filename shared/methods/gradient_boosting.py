@@ -15,7 +15,7 @@ Each exchange is one level of one iteration's trees: at most 1 + ``iterations`` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ from pydantic.dataclasses import dataclass
 
 from shared.examples import Arrays
 from shared.methods import tree_growth, tree_method, trees
-from shared.methods.base import ServerOptimizer
 from shared.methods.tree_growth import Criterion, Rows
 from shared.methods.tree_method import UNIT, TreeMethod
 from shared.methods.tree_reading import Speech
@@ -86,11 +85,6 @@ class GradientBoosting(TreeMethod):
         """Raise ValueError unless the study is about a table, without ``[privacy]``, and has rounds for every level."""
         options = study.method.options
         tree_method.check(study, 1 + options.iterations * options.max_depth, "gradient-boosting")
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
 
     def candidates(self, trees: Trees) -> NDArray[np.int64]:
         """Return all columns for each open node."""

@@ -20,11 +20,9 @@ a site finds again in which clusters its rows were before; ``mean`` (d,) of all 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -35,7 +33,8 @@ from shared.examples import Arrays, Examples, Part
 from shared.interpretation import Interpretation
 from shared.layout import Entry
 from shared.methods import k_means_labels, k_means_tables, subsets
-from shared.methods.base import NOTHING, ROOM, Ask, Contribution, Forecast, Measurements, ServerOptimizer, Total
+from shared.methods.base import NOTHING, ROOM, Ask, Contribution, Forecast, Measurements, Total
+from shared.methods.plain import PlainMethod
 from shared.methods.unsupervised import Explained, Floats, check_study, rows_of, spread_of, terms_of
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness, generator
@@ -65,7 +64,7 @@ class KMeansOptions:
     min_subset_patients: Annotated[int, Field(ge=1)] = 5
 
 
-class KMeans:
+class KMeans(PlainMethod):
     """One prepared study; weights are ``centres`` (clusters, d), the largest cluster first, and ``mean`` (d,).
 
     ``fit/rows`` (clusters,) says how many rows are in each, and ``fit/labels`` how the label is distributed: rows by
@@ -93,22 +92,6 @@ class KMeans:
         check_study(study, "k-means")
         if study.method.rounds < 2:
             raise ValueError("k-means: expected rounds of at least 2, the last for the label. Received: 1")
-
-    @classmethod
-    def require(cls) -> None:
-        """Raise DependencyMissing unless what the method needs is installed: no more than Consilium itself does."""
-        return
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the study in which no cluster is too small: in one place, no sum leaves."""
-        options = dataclasses.replace(study.method.options, min_subset_patients=1)
-        return dataclasses.replace(study, method=dataclasses.replace(study.method, options=options))
 
     def start(self) -> Arrays:
         """Return the drawn centres."""
@@ -253,10 +236,6 @@ class KMeans:
     def result(self, state: Arrays) -> Arrays:
         """Return the centres of the chosen start, the mean, and what the clusters hold."""
         return {"centres": state["centres"][0], **{name: state[name] for name in ("mean", "fit/rows", "fit/labels")}}
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def scores(self, weights: Arrays, prepared: Prepared) -> Floats:
         """Return each row's cluster, from 1, and its distance to the centre, shape (n, 2)."""

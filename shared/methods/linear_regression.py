@@ -12,7 +12,7 @@ half the squared norm of the coefficients of the prepared columns, as scikit-lea
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +22,7 @@ from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples
 from shared.interpretation import Interpretation, Table
 from shared.methods import coefficients
-from shared.methods.base import ServerOptimizer, within
+from shared.methods.base import within
 from shared.methods.coefficients import Fitted, Wording
 from shared.methods.design import design_of
 from shared.methods.losses import Squared
@@ -72,11 +72,6 @@ class LinearRegression(SummedLossMethod):
             )
         if study.method.rounds < 2:
             raise ValueError("linear-regression needs rounds = 2 at least: a sum, and one of what rounding left")
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
 
     def targets(self, examples: Examples) -> Targets:
         """Return prepared labels."""

@@ -12,8 +12,7 @@ The state holds ``round``, ``weights/...`` and ``fit/...``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +30,11 @@ from shared.methods.base import (
     Contribution,
     Forecast,
     Measurements,
-    ServerOptimizer,
     Total,
     forecast_of,
     under,
 )
+from shared.methods.plain import PlainMethod
 from shared.methods.unsupervised import Explained, Floats, check_study, rows_of, terms_of
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness
@@ -62,7 +61,7 @@ class PcaOptions:
     components: Annotated[int, Field(ge=1, le=MOST_COLUMNS)] = 2
 
 
-class Pca:
+class Pca(PlainMethod):
     """One prepared study; weights are ``mean`` (d,), ``components`` (m, d); ``fit/variance`` (m,), ``fit/total`` ()."""
 
     Options: ClassVar[type[Any]] = PcaOptions
@@ -93,21 +92,6 @@ class Pca:
                 f"pca: expected at most {MOST_COLUMNS} columns or pixels, and at most as many components. Received:"
                 f" {fewest} columns, components = {wanted}"
             )
-
-    @classmethod
-    def require(cls) -> None:
-        """Raise DependencyMissing unless what the method needs is installed: no more than Consilium itself does."""
-        return
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the study itself: one place computes the same."""
-        return study
 
     def start(self) -> Arrays:
         """Return zeros."""
@@ -174,10 +158,6 @@ class Pca:
     def result(self, state: Arrays) -> Arrays:
         """Return the mean, the components and their variances."""
         return weights_of(state)
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def scores(self, weights: Arrays, prepared: Prepared) -> NDArray[np.float64]:
         """Return each row's values on the components, shape (n, components)."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ from pydantic.dataclasses import dataclass
 from shared import randomness
 from shared.examples import Arrays
 from shared.methods import tree_method, trees
-from shared.methods.base import ServerOptimizer
 from shared.methods.tree_growth import Criterion, Rows
 from shared.methods.tree_method import UNIT, TreeMethod
 from shared.methods.tree_reading import Speech
@@ -87,11 +86,6 @@ class RandomForest(TreeMethod):
     def check(cls, study: Study) -> None:
         """Raise ValueError unless the study is about a table, without ``[privacy]``, and has rounds for every level."""
         tree_method.check(study, 1 + study.method.options.max_depth, "random-forest")
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
 
     def candidates(self, trees: Trees) -> NDArray[np.int64]:
         """Return the columns drawn for each open node."""

@@ -12,7 +12,7 @@ by pairs of levels, summed over all hospitals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -33,6 +33,7 @@ from shared.methods.base import (
 )
 from shared.methods.design import Design
 from shared.methods.losses import Loss
+from shared.methods.plain import PlainMethod
 from shared.methods.row_sums import Targets, summed
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness
@@ -45,7 +46,7 @@ Floats = NDArray[np.float64]
 _FARTHEST = 1e30
 
 
-class SummedLossMethod:
+class SummedLossMethod(PlainMethod):
     """One prepared study.
 
     design: its columns.
@@ -69,16 +70,6 @@ class SummedLossMethod:
         self.offset_bound = 0.0
         self.rounds = study.method.rounds
         self.max_rows = study.data.max_rows_per_site
-
-    @classmethod
-    def require(cls) -> None:
-        """Raise DependencyMissing unless what the method needs is installed: no more than Consilium itself does."""
-        return
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the study itself: sums over one place end where sums over all hospitals do."""
-        return study
 
     # What a kind of model says of itself.
 
@@ -303,10 +294,6 @@ class SummedLossMethod:
         """Return the weights, and at the end what tables are made of, under ``fit/``."""
         fit = {name: array for name, array in state.items() if name.startswith("fit/")}
         return {**averaging.weights_of(state), **fit}
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def forecast(self) -> Forecast:
         """Return what each sum holds."""

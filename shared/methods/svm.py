@@ -24,9 +24,8 @@ and the order are the margin's; calibration and log loss are not to be trusted.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,6 @@ from pydantic.dataclasses import dataclass
 
 from shared.examples import Arrays, Examples
 from shared.interpretation import Interpretation, Table
-from shared.methods.base import ServerOptimizer
 from shared.methods.design import Design, Term, design_of
 from shared.methods.losses import SquaredHinge
 from shared.methods.row_sums import Floats
@@ -105,11 +103,6 @@ class Svm(SummedLossMethod):
         if study.data.task == "number":
             raise ValueError("svm predicts classes. Received: a label of type number")
 
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
-
     def matrix(self, examples: Examples) -> Floats:
         """Return the columns, or the cosines, of each row; computed once for each table."""
         if self.cosines is None:
@@ -118,12 +111,6 @@ class Svm(SummedLossMethod):
 
     def _cosines_of(self, examples: Examples) -> Floats:
         return _features(self.preparation.transform(examples).x, self.cosines)
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the study with Newton's own Hessian: in one place nothing is hidden."""
-        options = dataclasses.replace(study.method.options, min_subset_patients=1)
-        return dataclasses.replace(study, method=dataclasses.replace(study.method, options=options))
 
     def curved(
         self, parameters: Floats, examples: Examples, memory: Arrays

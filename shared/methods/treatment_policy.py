@@ -21,9 +21,7 @@ The state holds ``round``, ``weights/...`` and, at the aggregator only, ``server
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -41,13 +39,13 @@ from shared.methods.base import (
     Contribution,
     Forecast,
     Measurements,
-    ServerOptimizer,
     Total,
     forecast_of,
     under,
     used,
 )
 from shared.methods.design import design_of
+from shared.methods.plain import PlainMethod
 from shared.methods.treatment_policy_measure import PolicyMeasure
 from shared.methods.treatment_policy_paths import Paths, Rewards, paths_of, summed_groups
 from shared.methods.unsupervised import Floats, check_study
@@ -80,7 +78,7 @@ class TreatmentPolicyOptions:
     min_subset_patients: Annotated[int, Field(ge=1)] = 5
 
 
-class TreatmentPolicy:
+class TreatmentPolicy(PlainMethod):
     """One prepared study; weights are ``coef`` (actions, columns) and ``intercept`` (actions,), in the reward's unit.
 
     ``fit/table`` (actions, actions + 1) has training rows by the action taken and the one recommended; the last column
@@ -129,22 +127,6 @@ class TreatmentPolicy:
                 f"treatment-policy: expected rounds of at least iterations + 1 = {options.iterations + 1}, the last to"
                 f" count what is recommended. Received: {study.method.rounds}"
             )
-
-    @classmethod
-    def require(cls) -> None:
-        """Raise DependencyMissing unless what the method needs is installed: no more than Consilium itself does."""
-        return
-
-    @classmethod
-    def create(cls, study: Study, preparation: Preparation, optimizer: ServerOptimizer) -> Self:  # noqa: ARG003
-        """Return the method for one study whose data have been prepared; the optimiser has no part in it."""
-        return cls(study, preparation)
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the study in which no action is left out: in one place, no sum leaves."""
-        options = dataclasses.replace(study.method.options, min_subset_patients=1)
-        return dataclasses.replace(study, method=dataclasses.replace(study.method, options=options))
 
     # What both halves agree on.
 
@@ -293,10 +275,6 @@ class TreatmentPolicy:
     def result(self, state: Arrays) -> Arrays:
         """Return the weights, and rows by the action taken and the one recommended."""
         return weights_of(state)
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def scores(self, weights: Arrays, prepared: Prepared) -> Floats:
         """Return the estimated value of each action, shape (n, actions)."""

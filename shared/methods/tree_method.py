@@ -21,6 +21,7 @@ from shared.interpretation import Interpretation
 from shared.layout import Entry, size_of
 from shared.methods import averaging, tree_bins, tree_growth, tree_reading, trees
 from shared.methods.base import NOTHING, Ask, Contribution, Forecast, Measurements, Total, under, used, within
+from shared.methods.plain import PlainMethod
 from shared.methods.tree_bins import GRID, Bins
 from shared.methods.tree_growth import Criterion, Layout, Rows
 from shared.methods.tree_reading import Speech
@@ -57,7 +58,7 @@ def check(study: Study, exchanges: int, name: str) -> None:
         )
 
 
-class TreeMethod:
+class TreeMethod(PlainMethod):
     """One prepared study.
 
     planted: trees that grow side by side.
@@ -90,11 +91,6 @@ class TreeMethod:
         self.seed = study.study.seed
         self.classes = len(self.contract.classes)
         self.subset_patients: int = self.options.min_subset_patients
-
-    @classmethod
-    def require(cls) -> None:
-        """Raise DependencyMissing unless what the method needs is installed: no more than Consilium itself does."""
-        return
 
     @classmethod
     def centralised(cls, study: Study) -> Study:
@@ -287,10 +283,6 @@ class TreeMethod:
     def result(self, state: Arrays) -> Arrays:
         """Return edges, base and trees."""
         return within("weights", state)
-
-    def keep(self, state: Arrays, examples: Mapping[Part, Examples], memory: Arrays) -> None:
-        """Nothing stays at the hospital."""
-        return
 
     def interpretation(self, weights: Arrays) -> Interpretation:
         """Return which columns the trees split on, and how what they say depends on the most important ones."""
