@@ -11,7 +11,6 @@ from shared.methods import METHODS
 from shared.methods.base import PlainMean, ServerOptimizer
 from shared.methods.capped_sums import CappedSums
 from shared.methods.combinators import InTurn, Results, SideBySide, Stage
-from shared.methods.describe import Describe
 from shared.methods.evaluation import EvaluationMethod
 from shared.methods.evaluation_private import PrivateEvaluationMethod
 from shared.methods.importance import PermutedEvaluation
@@ -44,15 +43,16 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
     noise = multipliers_of(study)
 
     def prepare(_results: Results) -> Any:
-        if METHODS[study.method.name] is Describe:
+        if not METHODS[study.method.name].prepared:
             return RowCount(study.data)
         return _private_preparation(study, noise.prepare) if noise else PreparationMethod(study.data)
 
-    def tune(results: Results) -> Any:
-        return _cross_validation(study, results[PREPARE], optimizer)
+    # Every candidate on every fold is a method: they are made once for a preparation, not in each round.
+    tune = _remembered(lambda results: _cross_validation(study, results[PREPARE], optimizer), PREPARE)
+    own = _remembered(lambda results: chosen(study, results), TUNE) if study.tuning else lambda _results: study
 
     def train(results: Results) -> Any:
-        return _training(chosen(study, results), results[PREPARE], optimizer, noise.train if noise else None)
+        return _training(own(results), results[PREPARE], optimizer, noise.train if noise else None)
 
     def evaluate(results: Results) -> Any:
         method = train(results)
@@ -62,6 +62,18 @@ def plan_of(study: Study, optimizer: ServerOptimizer) -> InTurn:
 
     tuning = [Stage(TUNE, tune)] if study.tuning else []
     return InTurn([Stage(PREPARE, prepare), *tuning, Stage(TRAIN, train), Stage(EVALUATE, evaluate)])
+
+
+def _remembered(make: Callable[[Results], Any], stage: str) -> Callable[[Results], Any]:
+    """Return ``make``, which looks at the result of one stage alone and is not called again for the same object."""
+    last: list[tuple[Any, Any]] = []
+
+    def made(results: Results) -> Any:
+        if not last or last[0][0] is not results[stage]:
+            last[:] = [(results[stage], make(results))]
+        return last[0][1]
+
+    return made
 
 
 def chosen(study: Study, results: Results) -> Study:

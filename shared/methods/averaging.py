@@ -112,6 +112,7 @@ class AveragingMethod:
     """
 
     outputs: ClassVar[str] = ""
+    prepared: ClassVar[bool] = True
 
     def __init__(self, optimizer: ServerOptimizer, rounds: int) -> None:
         self.optimizer = optimizer

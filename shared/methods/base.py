@@ -279,6 +279,9 @@ class TrainingMethod(ModelMethod, Protocol):
     outputs: ClassVar[str]
     """What the model says of a row in words, ``"a cluster"``; empty for one that predicts the label."""
 
+    prepared: ClassVar[bool]
+    """Whether it reads prepared columns; one that does not gets a count of the rows in place of a preparation."""
+
     @classmethod
     def check(cls, study: Study) -> None:
         """Raise ValueError if this method cannot serve this study."""

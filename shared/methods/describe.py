@@ -76,6 +76,7 @@ class Describe(PlainMethod):
 
     Options: ClassVar[type[Any]] = DescribeOptions
     outputs: ClassVar[str] = "how far it lies from the means, in standard deviations"
+    prepared: ClassVar[bool] = False
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
         options: DescribeOptions = study.method.options

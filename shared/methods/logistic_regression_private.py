@@ -80,6 +80,7 @@ class PrivateLogisticRegression:
 
     Options: ClassVar[type[Any]] = PrivateLogisticRegressionOptions
     outputs: ClassVar[str] = ""
+    prepared: ClassVar[bool] = True
     state_norm_bound: ClassVar[float] = 1e3
 
     def __init__(self, study: Study, preparation: Preparation, noise_multiplier: float | None) -> None:

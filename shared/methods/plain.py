@@ -18,6 +18,7 @@ class PlainMethod:
     """The part of ``TrainingMethod`` that is the same for methods whose sums say all there is."""
 
     outputs: ClassVar[str] = ""
+    prepared: ClassVar[bool] = True
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
         raise NotImplementedError

@@ -8,6 +8,7 @@ they are dealt to hospitals, with masks and without.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -58,7 +59,7 @@ def check(study: Study, exchanges: int, name: str) -> None:
         )
 
 
-class TreeMethod(PlainMethod):
+class TreeMethod(PlainMethod, ABC):
     """One prepared study.
 
     planted: trees that grow side by side.
@@ -99,29 +100,29 @@ class TreeMethod(PlainMethod):
 
     # What a method of trees says for itself.
 
+    @abstractmethod
     def candidates(self, trees: Trees) -> NDArray[np.int64]:
         """Return the columns that each open node may split on, growing, shape (m, c)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, rows: Rows, tree: int) -> NDArray[np.int64]:
         """Return the rows that a tree is grown on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tally(self, trees: Trees, base: Floats, rows: Rows, labels: Floats) -> Any:
         """Return the function that ``tree_growth.sums`` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leaf(self, base: Floats, sums: Floats) -> Floats:
         """Return what leaves of these sums say, shape (k, outputs_of_leaf)."""
-        raise NotImplementedError
 
     def closed(self, sums: Floats) -> NDArray[np.bool_]:
         """Return whether nothing is gained by splitting nodes of these sums."""
         return np.asarray(self.criterion.rows(sums) < 2 * self.options.min_samples_leaf)
 
+    @abstractmethod
     def base(self, labels: Floats) -> Floats:
         """Return what the trees begin from. labels: rows by class, or (rows, sum of the labels in shares)."""
-        raise NotImplementedError
 
     # The method.
 
@@ -289,6 +290,6 @@ class TreeMethod(PlainMethod):
         bins, base, grown = self._read(weights)
         return tree_reading.interpretation(grown, bins, self.preparation, self.speech(grown, base))
 
+    @abstractmethod
     def speech(self, grown: Trees, base: Floats) -> Speech:
         """Return how what single nodes say adds up to what the model says."""
-        raise NotImplementedError
