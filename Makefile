@@ -98,7 +98,7 @@ $(BENCH_INSTALLED): requirements-bench.lock $(INSTALLED)
 # The second adds Ray to the first and may not move anything else.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --no-config --quiet $(UPGRADE) \
 	--universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate \
-	--no-emit-index-url --no-emit-find-links --group dev --extra keras-cpu
+	--no-emit-index-url --no-emit-find-links --group dev --extra keras-cpu --extra survival-data
 
 lock: $(INSTALLED)
 	@$(COMPILE) pyproject.toml --output-file requirements.lock

@@ -1,8 +1,8 @@
 """Named public data sets: what they are, where their files lie, and how to fetch them.
 
-A data set's files are looked up in ``--data-dir``, then ``$CONSILIUM_DATA/NAME``, then the user's cache folder. What
-is read is checked: a file with another digest is refused, because altered copies of public data are common, and give
-other numbers under the same name.
+A data set's files are looked up in ``--data-dir``, then ``$CONSILIUM_DATA/NAME``, then the user's cache folder, then in
+the Python package that brings them, if one does. What is read is checked: a file with another digest is refused,
+because altered copies of public data are common, and give other numbers under the same name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import importlib.util
 import os
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -57,8 +59,11 @@ class Dataset:
     title: one line for people.
     licence: its name.
     attribution: what the licence, or good manners, asks to be shown with results.
-    files: none for data that come with scikit-learn.
+    files: none for data that come with scikit-learn, or are simulated.
     read: from the folder in which the files lie to the rows; checks the files' content.
+    package: installed Python package that brings the files, and its folder, such as ``lifelines/datasets``; or empty.
+    extra: of ours, that installs the package.
+    simulated: whether ``read`` makes the rows: no such patients exist.
     """
 
     name: str
@@ -67,11 +72,28 @@ class Dataset:
     attribution: str
     files: tuple[DataFile, ...]
     read: Callable[[Path], RawData]
+    package: str = ""
+    extra: str = ""
+    simulated: bool = False
 
     @property
     def embedded(self) -> bool:
-        """Whether the data come with scikit-learn."""
-        return not self.files
+        """Whether there is nothing to fetch: the data are simulated, or come with a Python package."""
+        return not self.files or bool(self.package)
+
+    @property
+    def origin(self) -> str:
+        """Where data that need no fetching come from, for people."""
+        if self.simulated:
+            return "is simulated when it is read (no such patients exist)"
+        return f"comes with {self.package.partition('/')[0] or 'scikit-learn'}"
+
+    @property
+    def to_have_it(self) -> str:
+        """What to type to have the files."""
+        if self.package:
+            return f'{sys.executable} -m pip install "consilium[{self.extra}]"'
+        return f"consilium-simulate fetch {self.name}"
 
 
 def load(dataset: Dataset, data_dir: Path | None) -> RawData:
@@ -97,7 +119,7 @@ def locate(dataset: Dataset, data_dir: Path | None) -> Path:
     absent = min(dataset.files, key=lambda file: seen[file.name])
     raise DatasetMissing(
         f"data set {dataset.name}: the file {absent.name} is not on this machine. It comes from {absent.url}\n"
-        f"Type `consilium-simulate fetch {dataset.name}`, or give the folder where it lies with --data-dir.\n"
+        f"Type `{dataset.to_have_it}`, or give the folder where it lies with --data-dir.\n"
         f"Looked into: {', '.join(str(place) for place in places)}"
     )
 
@@ -107,7 +129,14 @@ def _places(dataset: Dataset, data_dir: Path | None) -> list[Path]:
     shelf = os.environ.get("CONSILIUM_DATA")
     if shelf:
         places.append(Path(shelf) / dataset.name)
-    return [*places, cache_folder(dataset)]
+    return [*places, cache_folder(dataset), *_package_folders(dataset)]
+
+
+def _package_folders(dataset: Dataset) -> list[Path]:
+    """Return where the package's files lie, if it is installed; the package itself is not imported."""
+    package, _, folder = dataset.package.partition("/")
+    found = importlib.util.find_spec(package) if package else None
+    return [Path(place) / folder for place in (found and found.submodule_search_locations) or ()]
 
 
 def cache_folder(dataset: Dataset) -> Path:
@@ -162,7 +191,8 @@ def fetch(
     Raises: DataError if a file cannot be had, is not the published one, or cannot be written; nothing is kept of it.
     """
     if dataset.embedded:
-        raise DataError(f"{dataset.name} comes with scikit-learn: there is nothing to fetch.")
+        needed = f" If it is missing, type: {dataset.to_have_it}" if dataset.package else ""
+        raise DataError(f"{dataset.name} {dataset.origin}: there is nothing to fetch.{needed}")
     folder = cache_folder(dataset) if destination is None else destination
     for file in dataset.files:
         target = folder / file.name

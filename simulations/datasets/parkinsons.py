@@ -14,7 +14,6 @@ The file is a copy of UCI's at a fixed commit, separated by tabs; UCI's own is s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +30,6 @@ TREND_DAYS = 28.0
 
 AHEAD_DAYS = 28.0
 """How far ahead a session's score is to be forecast from the sessions so far, at least."""
-
-WORSE_POINTS = 5.0
-"""A rise of the total UPDRS that counts as worse; 4.3 points are the least that matters to patients (Shulman et al.
-2010, Arch. Neurol. 67:64)."""
 
 _FILE = DataFile(
     name="parkinsons_updrs.data",
@@ -63,12 +58,6 @@ def read(folder: Path) -> RawData:
     - ``session``: its number, 1, 2, ...
     - ``ahead_total_UPDRS``: the score of the first session 28 days later or more; missing where there is none.
 
-    Of a patient's first recording, and missing of the others:
-
-    - ``first_total_UPDRS``: its score.
-    - ``days_until_worse``: until the first recording with a score at least 5 points higher, or until the last one.
-    - ``worse``: ``yes`` or ``no``: whether the score rose so far.
-
     Raises: DataError if the file is not the published one.
     """
     header, *lines = read_checked(folder, _FILE).decode("ascii").split("\r\n")
@@ -76,7 +65,7 @@ def read(folder: Path) -> RawData:
     columns = dict(zip(header.split("\t"), cells.astype(np.float64).T, strict=True))
     patients = columns.pop("subject#").astype(np.int64).astype(np.str_)
     about = patients, columns["test_time"], columns["total_UPDRS"]
-    return RawData({"patient_id": patients, **columns, **forecast(*about), **sessions(*about), **worsening(*about)})
+    return RawData({"patient_id": patients, **columns, **forecast(*about), **sessions(*about)})
 
 
 def forecast(
@@ -131,22 +120,6 @@ def sessions(
         there = later < len(firsts)
         ahead[firsts[there]] = scores[firsts[later[there]]]
     return {"session": number, "ahead_total_UPDRS": ahead}
-
-
-def worsening(
-    patients: NDArray[np.str_], days: NDArray[np.float64], scores: NDArray[np.float64]
-) -> dict[str, NDArray[Any]]:
-    """Return when each patient's score had risen; arguments as of ``forecast``."""
-    first, until = np.full(len(days), np.nan), np.full(len(days), np.nan)
-    worse = np.full(len(days), "", dtype="<U3")
-    for patient in np.unique(patients):
-        own = np.flatnonzero(patients == patient)
-        own = own[np.argsort(days[own], kind="stable")]
-        risen = own[scores[own] >= scores[own[0]] + WORSE_POINTS]
-        first[own[0]] = scores[own[0]]
-        until[own[0]] = days[risen[0] if len(risen) else own[-1]] - days[own[0]]
-        worse[own[0]] = "yes" if len(risen) else "no"
-    return {"first_total_UPDRS": first, "days_until_worse": until, "worse": worse}
 
 
 PARKINSONS = Dataset(
