@@ -68,9 +68,16 @@ class Examples:
         return len(self.labels)
 
     @property
+    def patient_index(self) -> NDArray[np.int64]:
+        """Whose row it is, as a number from 0: array of shape (n,)."""
+        return self.derived(
+            "patient index", None, lambda: np.unique(self.patients, return_inverse=True)[1].astype(np.int64)
+        )
+
+    @property
     def patient_count(self) -> int:
         """Number of different patients."""
-        return self.derived("patient count", None, lambda: len(np.unique(self.patients)))
+        return int(self.patient_index.max(initial=-1)) + 1
 
     def whole(self) -> Examples:
         """Return all rows, those without a label last: whose patients a sum is about."""

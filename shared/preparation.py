@@ -146,20 +146,24 @@ class Preparation:
         encoded = np.empty((len(rows), len(self.feature_names)))
         # By blocks that stay in the processor's cache, because columns lie across the rows.
         for start in range(0, len(rows), _BLOCK):
-            encoded[start : start + _BLOCK] = self._encoded_block(rows[start : start + _BLOCK])
+            self._encode(rows[start : start + _BLOCK], encoded[start : start + _BLOCK])
         return encoded
 
-    def _encoded_block(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        parts: list[NDArray[np.float64]] = []
-        for column, values in zip(self.columns, rows.T, strict=True):
-            absent = np.isnan(values)
+    def _encode(self, rows: NDArray[np.float64], encoded: NDArray[np.float64]) -> None:
+        center, scale, fill = np.array([(each.center, each.scale, each.fill) for each in self.columns]).T
+        absent = np.isnan(rows)
+        scaled = (np.where(absent, fill, rows) - center) / scale
+        place = 0
+        for source, column in enumerate(self.columns):
             if column.levels > 2:
-                parts += [(values == level).astype(np.float64) for level in range(column.levels)]
+                encoded[:, place : place + column.levels] = rows[:, source, None] == np.arange(column.levels)
+                place += column.levels
             else:
-                parts.append((np.where(absent, column.fill, values) - column.center) / column.scale)
+                encoded[:, place] = scaled[:, source]
+                place += 1
             if column.indicator:
-                parts.append(absent.astype(np.float64))
-        return np.column_stack(parts)
+                encoded[:, place] = absent[:, source]
+                place += 1
 
     def as_plain(self) -> dict[str, Any]:
         """Return everything but the contract as JSON values."""

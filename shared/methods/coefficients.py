@@ -1,7 +1,8 @@
 """Coefficients with standard errors as tables and forest plots, in the columns' own units.
 
 Wald's intervals and tests (McCullagh and Nelder 1989, section 4.4): the covariance is the inverse of the Hessian at the
-minimum, times the residual variance in a linear regression. Rows count as independent, also those of one patient.
+minimum, times the residual variance in a linear regression; rows then count as independent, also those of one patient.
+Where they may depend on each other it is that of ``shared/methods/patient_errors.py``.
 """
 
 from __future__ import annotations

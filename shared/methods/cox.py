@@ -95,6 +95,7 @@ class Cox(SummedLossMethod):
 
     Options: ClassVar[type[Any]] = CoxOptions
     outputs: ClassVar[str] = "a log relative hazard"
+    censored: ClassVar[bool] = True
     name = "cox"
     without_minimum = (
         "For these columns the rows with the event are always, or nearly, those that the column puts first (monotone"
@@ -140,7 +141,7 @@ class Cox(SummedLossMethod):
 
     def _leaving(self, examples: Examples) -> _Leaving:
         assert examples.events is not None
-        patients: Indices = np.unique(examples.patients, return_inverse=True)[1].astype(np.int64)
+        patients = examples.patient_index
         kinds = examples.events.astype(np.int64) * self.efron
         cells = coarsened(self.grid.index(examples.labels), kinds, patients, self.options.min_subset_patients)
         rows = np.argsort(cells, kind="stable")
@@ -237,11 +238,11 @@ class Cox(SummedLossMethod):
             "mean_weight": np.array(1.0),
         }
 
-    def diverged(self, decrements: Floats, weight: float) -> bool:
+    def diverged(self, memory: Arrays, weight: float) -> bool:
         """Whether the decrement falls as slowly as under a monotone likelihood, or most points were given up."""
-        last = decrements[-_GIVEN_UP_OF:]
+        last = memory["decrements"][-_GIVEN_UP_OF:]
         given_up = len(last) == _GIVEN_UP_OF and 2 * int(np.isinf(last).sum()) > _GIVEN_UP_OF
-        return given_up or newton.endless(decrements, weight)
+        return given_up or newton.endless(memory, weight)
 
     # What the model says.
 

@@ -35,8 +35,9 @@ from shared.methods.base import Total, within
 from shared.methods.coefficients import Fitted, Wording
 from shared.methods.design import design_of
 from shared.methods.losses import COUNTS_BEYOND, Logistic, Loss, Multinomial, Poisson
+from shared.methods.patient_errors import BY_PATIENTS, PatientErrorsMethod, StandardErrors, check_standard_errors
 from shared.methods.row_sums import Floats, Targets
-from shared.methods.summed_loss import SummedLossMethod, check_study
+from shared.methods.summed_loss import check_study
 from shared.preparation import Preparation, Prepared
 from shared.schema import CLOSED, Column
 from shared.scores import log_odds
@@ -53,15 +54,17 @@ class GlmOptions:
     l2: strength of the L2 penalty on the summed loss; 0 for none.
     offset: a number column that is added to the linear predictor as it is, such as the logarithm of the time at risk.
     weights: a number column of case weights: a row of weight 2 counts as two.
+    standard_errors: whether rows count as independent, or patients, whose rows may depend on each other.
     """
 
     family: Literal["logistic", "multinomial", "poisson"]
     l2: Annotated[float, Field(ge=0, le=1e12)] = 0.0
     offset: str | None = None
     weights: str | None = None
+    standard_errors: StandardErrors = "rows"
 
 
-class Glm(SummedLossMethod):
+class Glm(PatientErrorsMethod):
     """One prepared study; weights are ``coef`` (outputs, columns) and ``intercept`` (outputs,).
 
     Outputs are one; or, of a multinomial model, one for each class but the first, and under a penalty one for each.
@@ -70,8 +73,8 @@ class Glm(SummedLossMethod):
     Options: ClassVar[type[Any]] = GlmOptions
     name = "glm"
     without_minimum = (
-        "For some rows these columns tell the label without an error, or nearly (separation). Set an L2 penalty,"
-        " [method.options] l2 = 1.0, or leave a column out."
+        "For some rows these columns tell the label without an error, or nearly (separation), or they are nearly"
+        " collinear. Set an L2 penalty, [method.options] l2 = 1.0, or leave a column out."
     )
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
@@ -80,12 +83,15 @@ class Glm(SummedLossMethod):
         design = design_of(preparation, every_level=options.l2 > 0, without=without)
         super().__init__(study, preparation, design, _loss_of(options, preparation), options.l2)
         self.options = options
+        self.by_patients = options.standard_errors == "patients"
         columns = preparation.contract.columns
         if options.weights:
             self.weight_bound = _range(columns[options.weights])[1]
         if options.offset:
             self.offset_bound = max(map(abs, _range(columns[options.offset])))
         if isinstance(self.loss, Poisson):
+            # Its bounds are of means far beyond any label, times the largest case weight.
+            self.words = 3
             most = self.loss.largest
             self.constant_bounds = (most * abs(math.log(most)) + most + 1.0, (most + 1.0) * math.log(most + 3.0), most)
 
@@ -93,6 +99,7 @@ class Glm(SummedLossMethod):
     def check(cls, study: Study) -> None:
         """Raise ValueError unless the label is of the family, and offset and weights are number columns."""
         check_study(study, "glm")
+        check_standard_errors(study, "l2")
         options: GlmOptions = study.method.options
         wanted = {"logistic": "binary", "multinomial": "multiclass", "poisson": "number"}[options.family]
         if study.data.task != wanted:
@@ -152,9 +159,9 @@ class Glm(SummedLossMethod):
         terms = np.stack([xlogy(y, y) - y, gammaln(y + 1.0), y])
         return np.asarray(terms.sum(axis=1) if targets.weight is None else terms @ targets.weight)
 
-    def diverged(self, decrements: Floats, weight: float) -> bool:
+    def diverged(self, memory: Arrays, weight: float) -> bool:
         """Whether the decrement falls as slowly as it does when classes are separated."""
-        return self.ridge == 0 and newton.endless(decrements, weight)
+        return self.ridge == 0 and newton.endless(memory, weight)
 
     def about(self, arrays: Arrays, sums: newton.Sums, total: Total) -> dict[str, NDArray[Any]]:
         """Return what the first sums say of the columns.
@@ -222,6 +229,7 @@ class Glm(SummedLossMethod):
         note += "Coefficients are by one unit of the column." + (
             " Under an L2 penalty there are no standard errors." if self.ridge else ""
         )
+        note += BY_PATIENTS if self.by_patients else ""
         said = coefficients.sentences(self.design, fits[0].free)
         if self.options.weights:
             said.append(f"A row counts {self.options.weights} times; a row without one does not count.")
@@ -241,12 +249,16 @@ class Glm(SummedLossMethod):
             names = [f"{name} against {classes[0]}" for name in classes[1:]]
         covariances: list[Floats | None] = [None] * self.loss.outputs
         if not self.ridge:
-            blocks = fit["inverse"].reshape(self.loss.outputs, d, self.loss.outputs, d)
+            blocks = fit["covariance" if self.by_patients else "inverse"].reshape(
+                self.loss.outputs, d, self.loss.outputs, d
+            )
             covariances = [blocks[k, :, k] for k in range(self.loss.outputs)]
         return [Fitted(self.design, parameters[k], free, covariances[k], name) for k, name in enumerate(names)]
 
     def _fit_table(self, fit: Arrays) -> Table:
         rows: list[tuple[str, Value]] = [("training rows", round(float(fit["rows"])))]
+        if self.by_patients:
+            rows.append(("training patients", round(float(fit["patients"]))))
         if self.options.weights:
             rows.append(("sum of weights", float(fit["weight"])))
         count = int((fit["free"] > 0).sum()) * self.loss.outputs

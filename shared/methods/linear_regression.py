@@ -26,8 +26,14 @@ from shared.methods.base import within
 from shared.methods.coefficients import Fitted, Wording
 from shared.methods.design import design_of
 from shared.methods.losses import Squared
+from shared.methods.patient_errors import (
+    BY_PATIENTS,
+    PatientErrorsMethod,
+    StandardErrors,
+    check_standard_errors,
+)
 from shared.methods.row_sums import Floats, Targets
-from shared.methods.summed_loss import SummedLossMethod, check_study
+from shared.methods.summed_loss import check_study
 from shared.preparation import Preparation, Prepared
 from shared.schema import CLOSED
 
@@ -40,12 +46,14 @@ class LinearRegressionOptions:
     """``[method.options]`` of ``linear-regression``.
 
     alpha: strength of the L2 penalty, as in scikit-learn's ``Ridge``; 0 for ordinary least squares.
+    standard_errors: whether rows count as independent, or patients, whose rows may depend on each other.
     """
 
     alpha: Annotated[float, Field(ge=0, le=1e12)] = 0.0
+    standard_errors: StandardErrors = "rows"
 
 
-class LinearRegression(SummedLossMethod):
+class LinearRegression(PatientErrorsMethod):
     """One prepared study; weights are ``coef`` (1, columns) and ``intercept`` (1,), of the prepared label."""
 
     Options: ClassVar[type[Any]] = LinearRegressionOptions
@@ -61,17 +69,21 @@ class LinearRegression(SummedLossMethod):
         largest = max(abs(end - preparation.label_mean) for end in declared) / preparation.label_deviation
         design = design_of(preparation, every_level=options.alpha > 0)
         super().__init__(study, preparation, design, Squared(largest), options.alpha)
+        self.by_patients = options.standard_errors == "patients"
 
     @classmethod
     def check(cls, study: Study) -> None:
         """Raise ValueError unless the study is about a table with a label that is a number."""
         check_study(study, cls.name)
+        check_standard_errors(study, "alpha")
         if study.data.task != "number":
             raise ValueError(
                 'linear-regression predicts a number. Received: a label of type category; use name = "glm"'
             )
         if study.method.rounds < 2:
             raise ValueError("linear-regression needs rounds = 2 at least: a sum, and one of what rounding left")
+        if study.method.options.standard_errors == "patients" and study.method.rounds < 3:
+            raise ValueError('linear-regression needs rounds = 3 at least with standard_errors = "patients"')
 
     def targets(self, examples: Examples) -> Targets:
         """Return prepared labels."""
@@ -108,20 +120,28 @@ class LinearRegression(SummedLossMethod):
         residual = max(2.0 * float(fit["loss"]) - penalty, 0.0)
         parameters = deviation * self.design.parameters(weights["coef"], weights["intercept"])[0]
         parameters[0] += preparation.label_mean
-        variance = deviation**2 * residual / freedom if freedom > 0 else 0.0
-        covariance = None if self.ridge else variance * fit["inverse"]
-        fitted = Fitted(self.design, parameters, fit["free"] > 0, covariance)
-        wording = _student(freedom) if freedom > 0 else Wording()
+        fitted = Fitted(self.design, parameters, fit["free"] > 0, self._covariance(fit, residual, freedom))
+        wording = _student(freedom) if freedom > 0 and not self.by_patients else Wording()
         unit = preparation.contract.columns[preparation.contract.label].unit
         note = f"In {unit or 'units'} of {preparation.contract.label} by one unit of the column." + (
             " Under an L2 penalty there are no standard errors." if self.ridge else ""
         )
+        note += BY_PATIENTS if self.by_patients else ""
         plot = coefficients.forest(fitted, wording)
         return Interpretation(
             tuple(coefficients.sentences(self.design, fitted.free)),
             (coefficients.table([fitted], wording, note), self._fit_table(fit, residual, freedom)),
             (plot,) if plot else (),
         )
+
+    def _covariance(self, fit: Arrays, residual: float, freedom: float) -> Floats | None:
+        """Return the covariance of the coefficients of prepared columns, in the label's unit."""
+        scale = self.preparation.label_deviation**2
+        if self.ridge:
+            return None
+        if self.by_patients:
+            return np.asarray(scale * fit["covariance"])
+        return np.asarray((scale * residual / freedom if freedom > 0 else 0.0) * fit["inverse"])
 
     def _fit_table(self, fit: Arrays, residual: float, freedom: float) -> Table:
         rows = float(fit["rows"])
@@ -130,6 +150,8 @@ class LinearRegression(SummedLossMethod):
         whole = 2.0 * float(fit["first_loss"]) - float(fit["first_gradient"][0]) ** 2 / rows
         explained = 1.0 - residual / whole if whole > 0 else None
         said: list[tuple[str, float | None]] = [("training rows", rows), ("R squared", explained)]
+        if self.by_patients:
+            said.insert(1, ("training patients", float(fit["patients"])))
         if self.ridge:
             return Table("Fit", ("", "value"), tuple(said))
         count = float(fit["free"].sum())
@@ -138,7 +160,8 @@ class LinearRegression(SummedLossMethod):
 
             variance = residual / freedom
             said.append(("adjusted R squared", 1.0 - variance / (whole / (rows - 1.0))))
-            if count > 1:
+            # Of independent rows.
+            if count > 1 and not self.by_patients:
                 f = (whole - residual) / (count - 1.0) / variance
                 said += [("F", f), ("p of F", float(fdtrc(count - 1.0, freedom, f)))]
             said.append(("residual standard error", math.sqrt(variance * scale)))

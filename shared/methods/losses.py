@@ -1,9 +1,8 @@
 """Losses of rows that Newton's method sums: of a predictor eta, each with its slope, its curvature, and their bounds.
 
 McCullagh and Nelder, "Generalized Linear Models" (1989), chapters 2, 5 and 6, with canonical links: the loss is the
-negative log-likelihood without the terms that depend on the label alone. ``SquaredHinge``: Chapelle, "Training a
-Support Vector Machine in the Primal", Neural Computation 19(5), 2007; its curvature is that of the rows inside the
-margin.
+negative log-likelihood without the terms that depend on the label alone. ``MarginSquares``: Chapelle, "Training a
+Support Vector Machine in the Primal", Neural Computation 19(5), 2007.
 
 ``reach`` is the largest absolute value that any row's predictor can have at a broadcast point, from the columns' bounds
 alone; so every sum has a bound before any row is looked at.
@@ -183,19 +182,14 @@ class Poisson:
 
 
 @dataclass(frozen=True)
-class SquaredHinge:
-    """C max(0, 1 - t eta)**2 with t = 1 inside a class and -1 outside: one output for each class that is told apart.
+class MarginSquares:
+    """C (1 - y eta)**2 in each output: the squared hinge of rows inside the margin.
 
-    classes: which they are.
+    Labels have the shape (n, outputs): 1 inside a class, -1 outside, and 0 where the row is not summed.
     """
 
     C: float
-    classes: tuple[int, ...]
-
-    @property
-    def outputs(self) -> int:
-        """Classes that are told apart from the rest."""
-        return len(self.classes)
+    outputs: int
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -204,10 +198,9 @@ class SquaredHinge:
 
     def at(self, eta: Floats, y: Floats) -> Rows:
         """Return the loss at each row."""
-        sign = np.where(y[:, None] == np.array(self.classes), 1.0, -1.0)
-        inside = np.maximum(1.0 - sign * eta, 0.0)
-        losses = self.C * np.square(inside).sum(axis=1)
-        return Rows(losses, -2.0 * self.C * sign * inside, np.where(inside > 0, 2.0 * self.C, 0.0))
+        summed = np.abs(y)
+        rest = y - summed * eta
+        return Rows(self.C * np.square(rest).sum(axis=1), -2.0 * self.C * rest, 2.0 * self.C * summed)
 
     def bounds(self, reach: float) -> Bounds:
         """Return what no row exceeds."""

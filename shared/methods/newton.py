@@ -2,9 +2,13 @@
 
 Damped as in Boyd and Vandenberghe, "Convex Optimization" (2004), section 9.5: a point at which the loss did not fall is
 given up, and the step to it shortened to where its slope would be zero, were the slope linear (a tenth to a half of
-it). The Newton decrement sqrt(g' H^-1 g) bounds the step of every coefficient in its standard errors, whatever the
-columns' scale (Cauchy-Schwarz). Where it is a ten-millionth of the root of the summed curvature, and so the mean change
-of predictors, the step is made and is the last: Newton's error is squared by it. Every step is made on the exact
+it). Where it fell, the next step is as long as is best should the curvature go on changing exponentially, as it did
+along the last one, and at most twice Newton's own: far from their minimum likelihoods have such tails, and Newton's
+steps walk down in equal paces.
+
+The Newton decrement sqrt(g' H^-1 g) bounds the step of every coefficient in its standard errors, whatever the columns'
+scale (Cauchy-Schwarz). Where it is a billionth of the root of the summed curvature, and so the mean change of
+predictors, Newton's own step is made and is the last: the error is squared by it. Every step is made on the exact
 gradient, so rounding in the Hessian slows the steps and does not stay in their end.
 
 Everything here happens at the aggregator, on sums.
@@ -22,13 +26,12 @@ from shared.examples import Arrays
 
 Floats = NDArray[np.float64]
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-9
 _ENOUGH = 1e-4
 _ROUNDING = 1e-10
 """Of a loss: a rise by less is rounding."""
-_REMEMBERED = 20
-_FLAT = 1e-6
-"""A change of the gradient along a step, as a share of what the Hessian says, below which it tells nothing."""
+_LONGEST = 2.0
+"""Of a step, in Newton's own."""
 _COLLINEAR = 1e-11
 """Share of a column's square that columns before it do not explain, below which it counts as explained."""
 _NO_SPREAD = 1e-14
@@ -48,15 +51,12 @@ class Sums:
     loss: at the point.
     gradient, hessian: shapes (p,) and (p, p).
     curvature: summed curvature of the predictor, the scale on which a step is small.
-    held: whether the Hessian may be held while the point moves: as long as it stays the same to the last digit, how
-        gradients changed along the steps corrects it.
     """
 
     loss: float
     gradient: Floats
     hessian: Floats
     curvature: float
-    held: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,74 +79,93 @@ def advance(memory: Arrays, point: Floats, sums: Sums, free: NDArray[np.bool_]) 
     """Return the next point.
 
     memory: empty at first, then as the last call left it: ``accepted`` (p,), ``step`` (p,), ``loss``, ``slope`` and
-        ``decrements``, one for each call, infinite where the loss had risen.
+        ``curvature`` along the step at its start; and of each call the ``decrements``, infinite where the loss had
+        risen, and the ``lengths`` of the steps.
     point: shape (p,), at which the sums were made.
     free: shape (p,): which parameters move.
 
     Raises: LinAlgError unless the Hessian of the free parameters is positive definite.
     """
-    decrements = memory.get("decrements", np.zeros(0))
     if "loss" in memory and _rose(memory, sums):
-        slope, there = float(memory["slope"]), float(sums.gradient @ memory["step"])
-        shorter = float(np.clip(slope / min(slope - there, -1e-300), 0.1, 0.5))
-        step = shorter * memory["step"]
-        changed = {"step": step, "slope": np.array(shorter * slope), "decrements": np.append(decrements, np.inf)}
-        return Moved({**memory, **changed}, memory["accepted"] + step)
-    pairs = _pairs(memory, point, sums)
-    hessian = corrected(sums.hessian, pairs)
-    inverse = inverted(hessian, free)
+        return _shortened(memory, sums)
+    inverse = inverted(sums.hessian, free)
     step = -(inverse @ sums.gradient)
     # Once more on what is left: the solution then has no rounding of the inverse in it.
-    step -= inverse @ np.where(free, hessian @ step + sums.gradient, 0.0)
+    step -= inverse @ np.where(free, sums.hessian @ step + sums.gradient, 0.0)
     slope = min(float(sums.gradient @ step), 0.0)
     decrement = np.sqrt(-slope)
     if decrement <= TOLERANCE * np.sqrt(max(sums.curvature, 0.0)):
         return Moved({}, point + step, inverse, sums.loss + 0.5 * slope)
-    kept = {"accepted": point, "step": step, "loss": np.array(sums.loss), "slope": np.array(slope)}
-    if sums.held:
-        kept |= {"pairs": pairs, "gradient": sums.gradient, "mark": np.array(_mark(sums))}
-    return Moved({**kept, "decrements": np.append(decrements, decrement)}, point + step)
+    length = _length(memory, step, sums.hessian)
+    kept = {
+        "accepted": point,
+        "step": length * step,
+        "loss": np.array(sums.loss),
+        "slope": np.array(length * slope),
+        "curvature": np.array(-(length**2) * slope),
+    }
+    return Moved({**kept, **_noted(memory, decrement, length)}, point + length * step)
 
 
-def endless(decrements: Floats, weight: float) -> bool:
+def _shortened(memory: Arrays, sums: Sums) -> Moved:
+    slope, there = float(memory["slope"]), float(sums.gradient @ memory["step"])
+    shorter = float(np.clip(slope / min(slope - there, -1e-300), 0.1, 0.5))
+    moved = nearer(memory, shorter)
+    return Moved({**moved.memory, **_noted(memory, np.inf, shorter)}, moved.point)
+
+
+def nearer(memory: Arrays, share: float) -> Moved:
+    """Return the point after that share of the last step. memory: as ``advance`` left it."""
+    changed = {
+        "step": share * memory["step"],
+        "slope": share * memory["slope"],
+        "curvature": share**2 * memory["curvature"],
+    }
+    return Moved({**memory, **changed}, memory["accepted"] + changed["step"])
+
+
+def _noted(memory: Arrays, decrement: float, length: float) -> dict[str, NDArray[Any]]:
+    none = np.zeros(0)
+    return {
+        "decrements": np.append(memory.get("decrements", none), decrement),
+        "lengths": np.append(memory.get("lengths", none), length),
+    }
+
+
+def _length(memory: Arrays, step: Floats, hessian: Floats) -> float:
+    """Return how much of Newton's step to make.
+
+    With the curvature c exp(-r t) after a share t of it, the slope is zero at -log(1 - r) / r. r is how the logarithm
+    of the curvature fell along the last step, times the part of that step in this one.
+    """
+    if "step" not in memory:
+        return 1.0
+    last = memory["step"]
+    there = float(last @ hessian @ last)
+    if not (there > 0 and memory["curvature"] > 0):
+        return 1.0
+    rate = float(np.log(memory["curvature"] / there) * (step @ hessian @ last) / there)
+    if abs(rate) < 1e-8:
+        return 1.0
+    return float(min(-np.log1p(-rate) / rate, _LONGEST)) if rate < 1 else _LONGEST
+
+
+def endless(memory: Arrays, weight: float) -> bool:
     """Whether a loss falls to its lower bound at infinity, as that of separated classes does.
 
-    Newton's decrement then falls by exp(-1/2) a round, for ever, where it is otherwise squared.
+    Newton's decrement then falls by exp(-1/2) with each of Newton's own steps, for ever, where it is otherwise squared.
 
-    decrements: of all rounds. weight: mean of the case weights.
+    memory: as ``advance`` left it.
+    weight: mean of the case weights. Weights are frequencies; where they are shares of one, so is the decrement.
     """
-    last = decrements[-_ENDLESS_ROUNDS - 1 :]
-    slowly = len(last) > _ENDLESS_ROUNDS and bool(np.all(last[1:] > _ENDLESS_RATIO * last[:-1]))
-    return slowly and bool(last[-1] < _ENDLESS_BELOW * np.sqrt(weight))
+    last, lengths = (memory[name][-_ENDLESS_ROUNDS - 1 :] for name in ("decrements", "lengths"))
+    slowly = len(last) > _ENDLESS_ROUNDS and bool(np.all(last[1:] > _ENDLESS_RATIO ** lengths[:-1] * last[:-1]))
+    return slowly and bool(last[-1] < _ENDLESS_BELOW * np.sqrt(min(weight, 1.0)))
 
 
 def _rose(memory: Arrays, sums: Sums) -> bool:
     before = float(memory["loss"])
     return not sums.loss <= before + _ENOUGH * float(memory["slope"]) + _ROUNDING * abs(before)
-
-
-def _pairs(memory: Arrays, point: Floats, sums: Sums) -> Floats:
-    """Return the steps since the Hessian changed, and how the gradient changed along each: shape (steps, 2, p)."""
-    if "mark" not in memory or float(memory["mark"]) != _mark(sums):
-        return np.zeros((0, 2, len(point)))
-    last = np.stack([point - memory["accepted"], sums.gradient - memory["gradient"]])
-    return np.concatenate([memory["pairs"], last[None]])[-_REMEMBERED:]
-
-
-def _mark(sums: Sums) -> float:
-    return float(np.abs(sums.hessian).sum())
-
-
-def corrected(hessian: Floats, pairs: Floats) -> Floats:
-    """Return the Hessian that changes gradients along each step as they did change, nearest to the given one.
-
-    BFGS (Nocedal and Wright 2006, "Numerical Optimization", equation 6.19). pairs: as of ``_pairs``.
-    """
-    for step, change in pairs:
-        along, bent = float(change @ step), hessian @ step
-        if along > _FLAT * float(bent @ step):
-            hessian = hessian + np.outer(change, change) / along - np.outer(bent, bent) / float(bent @ step)
-    return hessian
 
 
 def inverted(matrix: Floats, free: NDArray[np.bool_]) -> Floats:

@@ -16,7 +16,10 @@ _BLOCK = 2048
 
 
 class Targets(NamedTuple):
-    """What a row brings besides its columns: a label; an offset and a case weight, where there are any. Shapes (n,)."""
+    """What a row brings besides its columns: a label; an offset and a case weight, where there are any. Shapes (n,).
+
+    ``y`` has a column for each output where the loss says so.
+    """
 
     y: Floats
     offset: Floats | None = None
@@ -31,12 +34,11 @@ class Summed(NamedTuple):
     hessian: Floats
 
 
-def summed(loss: Loss, x: Floats, targets: Targets, parameters: Floats, curved: Floats | None = None) -> Summed:
+def summed(loss: Loss, x: Floats, targets: Targets, parameters: Floats) -> Summed:
     """Return loss, gradient and Hessian of linear predictors.
 
     x: shape (n, d - 1), without the intercept's column.
     parameters: shape (outputs, d), the intercept first.
-    curved: curvatures in place of the loss's own, shape (n, pairs).
     """
     d = parameters.shape[1]
     total, gradient, hessian = 0.0, np.zeros_like(parameters), np.zeros((len(loss.pairs), d, d))
@@ -47,8 +49,6 @@ def summed(loss: Loss, x: Floats, targets: Targets, parameters: Floats, curved: 
         if targets.offset is not None:
             eta += targets.offset[part, None]
         losses, slopes, curvatures = loss.at(eta, targets.y[part])
-        if curved is not None:
-            curvatures = curved[part]
         if targets.weight is not None:
             weight = targets.weight[part, None]
             losses, slopes, curvatures = losses * weight[:, 0], slopes * weight, curvatures * weight

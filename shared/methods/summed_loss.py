@@ -4,7 +4,7 @@ round, and Newton's step at the aggregator (``shared/methods/newton.py``).
 The state holds ``round``, ``weights/coef`` (outputs, columns) and ``weights/intercept`` (outputs,), what the aggregator
 alone needs under ``server/...``, and at the end ``fit/...``: what standard errors and tables are made of. Both are in
 the released model; scores need the weights alone. Sums are over rows and columns divided by the columns' bounds, so
-that they are bounded by rows times a constant of the loss, and travel as two words each (``two_words``).
+that they are bounded by rows times a constant of the loss, and travel as two words each (``two_words``), or three.
 
 What an aggregator learns: these sums, at each point. The Hessian of columns of zeros and ones holds counts of patients
 by pairs of levels, summed over all hospitals.
@@ -21,29 +21,20 @@ from numpy.typing import NDArray
 from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples, Part
 from shared.methods import averaging, newton, two_words
-from shared.methods.base import (
-    NOTHING,
-    Ask,
-    Contribution,
-    Forecast,
-    Measurements,
-    Total,
-    under,
-    within,
-)
+from shared.methods.base import NOTHING, Ask, Contribution, Forecast, Measurements, Total, under, within
 from shared.methods.design import Design
-from shared.methods.losses import Loss
+from shared.methods.losses import Bounds, Loss
 from shared.methods.plain import PlainMethod
-from shared.methods.row_sums import Targets, summed
+from shared.methods.row_sums import Floats, Targets, summed
 from shared.preparation import Preparation, Prepared
 from shared.randomness import Randomness
 
 if TYPE_CHECKING:
     from shared.study import Study
 
-Floats = NDArray[np.float64]
-
 _FARTHEST = 1e30
+_CAREFUL = 20.0
+"""Norm of a step that is made in the place of one that ends beyond the bound."""
 
 
 class SummedLossMethod(PlainMethod):
@@ -55,9 +46,10 @@ class SummedLossMethod(PlainMethod):
     penalised_intercept: whether the intercept is penalised like the coefficients.
     """
 
-    outputs: ClassVar[str] = ""
     state_norm_bound: float = 1e3
     name: ClassVar[str]
+    words = 2
+    """Of each number of a sum (``two_words``)."""
     without_minimum: ClassVar[str] = "Some columns are nearly collinear: leave one out."
 
     def __init__(self, study: Study, preparation: Preparation, design: Design, loss: Loss, ridge: float) -> None:
@@ -96,17 +88,16 @@ class SummedLossMethod(PlainMethod):
     subset_patients: int | None = None
     """As in ``Ask``, where a sum is over rows that the point chooses."""
 
-    def curved(
-        self, parameters: Floats, examples: Examples, memory: Arrays
-    ) -> tuple[Floats | None, int | None, Arrays]:
-        """Return curvatures in place of the loss's own, the fewest patients in a sum over chosen rows, and the memory.
+    def targets_at(self, parameters: Floats, examples: Examples, memory: Arrays) -> tuple[Targets, int | None, Arrays]:
+        """Return what rows bring at a point, the fewest patients of a subset that it chooses, and the memory."""
+        return examples.derived("targets", self.preparation, lambda: self.targets(examples)), None, NOTHING
 
-        Other curvatures make other steps to the same minimum.
-        """
-        return None, None, NOTHING
+    def step(self, memory: Arrays, point: Floats, sums: newton.Sums, free: NDArray[np.bool_]) -> newton.Moved:
+        """Return where to look next, as ``newton.advance`` does."""
+        return newton.advance(memory, point, sums, free)
 
-    def diverged(self, decrements: Floats, weight: float) -> bool:
-        """Whether these Newton decrements show that there is no minimum. weight: mean of the case weights."""
+    def diverged(self, memory: Arrays, weight: float) -> bool:
+        """Whether Newton's steps show that there is no minimum. memory: theirs. weight: mean of the case weights."""
         return False
 
     def check_minimum(self, about: Arrays, curvature: float) -> None:
@@ -139,16 +130,20 @@ class SummedLossMethod(PlainMethod):
             subset_patients=self.subset_patients,
         )
 
-    def _parts(self, state: Arrays) -> list[two_words.Part]:
+    def _row_bounds(self, state: Arrays) -> Bounds:
+        """Return what no row exceeds at the state's point."""
         reach = float((np.abs(self._parameters(state)) @ self.design.bounds).max()) + self.offset_bound
         # No number at all: the norm is then refused.
-        row = self.loss.bounds(reach if reach <= _FARTHEST else _FARTHEST)
+        return self.loss.bounds(reach if reach <= _FARTHEST else _FARTHEST)
+
+    def _parts(self, state: Arrays) -> list[two_words.Part]:
+        row = self._row_bounds(state)
         d = len(self.design.bounds)
         most = self.max_rows * self.weight_bound
         parts = [
-            two_words.Part("loss", (), most * row.loss),
-            two_words.Part("gradient", (self.loss.outputs, d), most * row.slope),
-            two_words.Part("hessian", (len(self.loss.pairs), d * (d + 1) // 2), most * row.curvature),
+            two_words.Part("loss", (), most * row.loss, self.words),
+            two_words.Part("gradient", (self.loss.outputs, d), most * row.slope, self.words),
+            two_words.Part("hessian", (len(self.loss.pairs), d * (d + 1) // 2), most * row.curvature, self.words),
         ]
         if int(state["round"]) == 0:
             parts.append(two_words.Part("weight_sum", (), most))
@@ -162,9 +157,9 @@ class SummedLossMethod(PlainMethod):
         self, state: Arrays, examples: Examples, memory: Arrays, randomness: Randomness
     ) -> tuple[Contribution, Arrays]:
         """Return this site's sums at the broadcast point."""
-        targets = examples.derived("targets", self.preparation, lambda: self.targets(examples))
-        curved, smallest, kept = self.curved(self._parameters(state), examples, memory)
-        sums = summed(self.loss, self.matrix(examples), targets, self._parameters(state), curved)
+        parameters = self._parameters(state)
+        targets, smallest, kept = self.targets_at(parameters, examples, memory)
+        sums = summed(self.loss, self.matrix(examples), targets, parameters)
         bounds = self.design.bounds
         upper = np.triu_indices(len(bounds))
         arrays: dict[str, NDArray[Any]] = {
@@ -192,17 +187,33 @@ class SummedLossMethod(PlainMethod):
         free = np.tile(about["free"] > 0, self.loss.outputs)
         memory = within("server/newton", state)
         try:
-            moved = newton.advance(memory, self._parameters(state).ravel(), sums, free)
+            moved = self.step(memory, self._parameters(state).ravel(), sums, free)
         except np.linalg.LinAlgError:
             raise self._no_estimate(about, memory.get("step")) from None
+        moved = self._careful(moved, sums.curvature)
         return self._moved(done, about, moved, sums.curvature), {"loss": sums.loss / float(about["rows"])}
+
+    def _careful(self, moved: newton.Moved, curvature: float) -> newton.Moved:
+        """Return a shorter step where one ends at a point that no hospital answers, and is not to be trusted.
+
+        Predictors would change by more than one in the mean: by the curvature of a start at which all rows are alike, a
+        level that tells a rare class seems a thousand log-odds away.
+        """
+        if moved.inverse is not None or self._norm(moved.point) <= self.state_norm_bound:
+            return moved
+        if not moved.memory["decrements"][-1] > np.sqrt(max(curvature, 0.0)):
+            return moved
+        return newton.nearer(moved.memory, _CAREFUL / self._norm(moved.memory["step"]))
+
+    def _norm(self, point: Floats) -> float:
+        return averaging.norm(self.design.coefficients(point.reshape(self.loss.outputs, -1)))
 
     def _moved(self, done: int, about: Arrays, moved: newton.Moved, curvature: float) -> Arrays:
         """Return the next state, after so many rounds."""
         weights = self.design.coefficients(moved.point.reshape(self.loss.outputs, -1))
         state = {"round": np.array(done), "done": np.array(int(moved.inverse is not None)), **under("weights", weights)}
         step = moved.memory.get("step")
-        endless = moved.inverse is None and self.diverged(moved.memory["decrements"], float(about["mean_weight"]))
+        endless = moved.inverse is None and self.diverged(moved.memory, float(about["mean_weight"]))
         if endless or not averaging.norm(weights) <= self.state_norm_bound:
             raise self._no_estimate(about, step)
         if moved.inverse is not None:
@@ -238,9 +249,7 @@ class SummedLossMethod(PlainMethod):
         self._fix_gauge(hessian, curvature)
         loss = float(arrays["loss"]) + 0.5 * float((penalty * np.square(parameters)).sum())
         gradient = arrays["gradient"] * bounds + penalty * parameters
-        return newton.Sums(
-            loss, gradient.ravel(), hessian.reshape(outputs * d, -1), curvature, held=self.subset_patients is not None
-        )
+        return newton.Sums(loss, gradient.ravel(), hessian.reshape(outputs * d, -1), curvature)
 
     def _fix_gauge(self, hessian: Floats, curvature: float) -> None:
         """Make a Hessian definite, in place, in a direction in which the loss is flat and nothing should move."""

@@ -5,12 +5,12 @@ scikit-learn's ``LinearSVC``. Chapelle, "Training a Support Vector Machine in th
 2007: Newton's method, whose Hessian counts the rows inside the margin; by sums over all hospitals
 (``shared/methods/summed_loss.py``). Several classes are each told apart from the rest.
 
-A row adds to the Hessian all or nothing, so where two rounds differ by one row inside the margin, the difference of
-their Hessians is that row. So a hospital's Hessian is over the rows that were inside the margin in an earlier round,
-until ``min_subset_patients`` patients differ from every set that it summed before. The gradient, which does not jump,
-is exact, and so is the minimum; the steps to it are more. Sums are still over the rows inside the margin, which the
-data choose, and an exact gradient less what the Hessian says of it is made of the rows by which they differ: one alone
-is told. So the method keeps to one patient and no more (``Ask.subset_patients``; docs/methods.md).
+A row is in these sums or not, so where two rounds differ by one row inside the margin, the difference of their sums is
+that row. So rows move in groups of at least ``min_subset_patients`` patients of a hospital
+(``shared/methods/margin_groups.py``), and its sums are those of C (1 - t f(x))**2 over whole groups, chosen as near as
+may be to the rows inside the margin. Newton's step is to the minimum of these sums, and the search ends where the next
+sums are over the same rows. That minimum is near to ``LinearSVC``'s, and the same where the option is 1. Rows may also
+go in and out for ever: then the search ends where the loss was smallest, after some rounds without a smaller one.
 
 A Gaussian kernel exp(-gamma |x - x'|**2) is approximated by products of ``rbf_features`` random cosines (Rahimi and
 Recht, "Random Features for Large-Scale Kernel Machines", NIPS 2007). They are drawn from the study's seed, so every
@@ -25,6 +25,7 @@ and the order are the margin's; calibration and log loss are not to be trusted.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -34,9 +35,11 @@ from pydantic.dataclasses import dataclass
 
 from shared.examples import Arrays, Examples
 from shared.interpretation import Interpretation, Table
+from shared.methods import margin_groups, newton
+from shared.methods.base import NOTHING
 from shared.methods.design import Design, Term, design_of
-from shared.methods.losses import SquaredHinge
-from shared.methods.row_sums import Floats
+from shared.methods.losses import MarginSquares
+from shared.methods.row_sums import Floats, Targets
 from shared.methods.summed_loss import SummedLossMethod, check_study
 from shared.preparation import Preparation, Prepared
 from shared.randomness import generator
@@ -44,6 +47,9 @@ from shared.schema import CLOSED
 
 if TYPE_CHECKING:
     from shared.study import Study
+
+_PATIENCE = 5
+"""Rounds without a smaller loss after which the search goes back to where it was smallest, and ends."""
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
@@ -53,7 +59,7 @@ class SvmOptions:
     C: weight of the rows' losses against the penalty.
     rbf_features: random cosines that stand for a Gaussian kernel; 0 for a linear machine.
     gamma: of the Gaussian kernel, on prepared columns; none for one over their number.
-    min_subset_patients: fewest patients of one hospital by which two of its Hessians may differ; 1 for Newton's own.
+    min_subset_patients: fewest patients of one hospital who move together across the margin; 1 for ``LinearSVC``.
     """
 
     C: Annotated[float, Field(gt=0, le=1e9)] = 1.0
@@ -75,12 +81,12 @@ class Svm(SummedLossMethod):
 
     Options: ClassVar[type[Any]] = SvmOptions
     name = "svm"
-    subset_patients = 1
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
         options: SvmOptions = study.method.options
         classes = range(len(preparation.contract.classes))
-        loss = SquaredHinge(options.C, (1,) if len(classes) == 2 else tuple(classes))
+        self.told = np.array([1] if len(classes) == 2 else classes)
+        loss = MarginSquares(options.C, len(self.told))
         count, width = options.rbf_features, len(preparation.feature_names)
         self.cosines: Floats | None = None
         if count:
@@ -92,6 +98,7 @@ class Svm(SummedLossMethod):
         super().__init__(study, preparation, design, loss, ridge=1.0)
         self.penalised_intercept = True
         self.options = options
+        self.subset_patients = options.min_subset_patients
         if self.cosines is not None:
             # They are not trained, and released with the weights that are.
             self.state_norm_bound += float(np.linalg.norm(self.cosines))
@@ -102,6 +109,12 @@ class Svm(SummedLossMethod):
         check_study(study, cls.name)
         if study.data.task == "number":
             raise ValueError("svm predicts classes. Received: a label of type number")
+        if study.tuning and study.method.options.min_subset_patients > 1:
+            raise ValueError(
+                "svm can be tuned only where one patient may move across the margin alone: sums of different candidates"
+                " could be subtracted, and leave few patients. Received: a [tuning] part; leave it out, or set"
+                " min_subset_patients = 1, which few hospitals allow"
+            )
 
     def matrix(self, examples: Examples) -> Floats:
         """Return the columns, or the cosines, of each row; computed once for each table."""
@@ -112,23 +125,29 @@ class Svm(SummedLossMethod):
     def _cosines_of(self, examples: Examples) -> Floats:
         return _features(self.preparation.transform(examples).x, self.cosines)
 
-    def curved(
-        self, parameters: Floats, examples: Examples, memory: Arrays
-    ) -> tuple[Floats | None, int | None, Arrays]:
-        """Return the curvature of rows inside the margin, now or in an earlier round; the memory is the sets summed."""
-        eta = self.matrix(examples) @ parameters[:, 1:].T + parameters[:, 0]
-        inside = self.loss.at(eta, examples.labels).curvatures > 0
-        patients = examples.derived(
-            "patients", "index", lambda: np.unique(examples.patients, return_inverse=True)[1].astype(np.intp)
-        )
-        summed = list(memory["summed"]) if "summed" in memory else []
-        chosen = inside.copy()
-        for k in range(inside.shape[1]) if summed else ():
-            if not _apart([inside[:, k], *(inside[:, k] ^ each[:, k] for each in summed)], patients, self.options):
-                chosen[:, k] = summed[-1][:, k]
-        fewest = [_patients(rows, patients) for rows in (*inside.T, *chosen.T) if rows.any()]
-        kept = {"summed": np.array([*summed, chosen])}
-        return np.where(chosen, 2.0 * self.options.C, 0.0), min(fewest, default=examples.patient_count), kept
+    def targets_at(self, parameters: Floats, examples: Examples, memory: Arrays) -> tuple[Targets, int | None, Arrays]:
+        """Return 1 for the rows of a class and -1 for the others, 0 outside the margin; shape (n, outputs)."""
+        signs = np.where(examples.labels[:, None] == self.told, 1.0, -1.0)
+        short = 1.0 - signs * (self.matrix(examples) @ parameters[:, 1:].T + parameters[:, 0])
+        least = self.options.min_subset_patients
+        if least == 1:
+            return Targets(signs * (short > 0)), 1, NOTHING
+        rows, fewest, kept = margin_groups.chosen(short, examples, memory, least)
+        return Targets(signs * rows), fewest, kept
+
+    def step(self, memory: Arrays, point: Floats, sums: newton.Sums, free: NDArray[np.bool_]) -> newton.Moved:
+        """Return the minimum of the sums; at the end, where it stays, or where the loss was smallest."""
+        if self.options.min_subset_patients == 1:
+            return newton.advance(memory, point, sums, free)
+        moved = newton.advance({}, point, sums, free)
+        if moved.inverse is not None:
+            return moved
+        best, waited = {"best": point, "lowest": np.array(sums.loss)}, 0
+        if memory and sums.loss >= memory["lowest"]:
+            best, waited = {name: memory[name] for name in best}, int(memory["waited"]) + 1
+        if waited >= _PATIENCE:
+            return newton.Moved({}, best["best"], newton.inverted(sums.hessian, free), float(best["lowest"]))
+        return replace(moved, memory={**moved.memory, **best, "waited": np.array(waited)})
 
     def result(self, state: Arrays) -> Arrays:
         """Return the weights, and the cosines that they are of."""
@@ -148,13 +167,15 @@ class Svm(SummedLossMethod):
         return np.column_stack([-doubled, doubled]) if doubled.shape[1] == 1 else doubled
 
     def description(self) -> str:
-        """Return two sentences for the model card."""
+        """Return sentences for the model card."""
         kind = "Linear support vector machine"
         if self.cosines is not None:
             kind = f"Support vector machine with a Gaussian kernel, by {self.options.rbf_features} random cosines,"
+        least = self.options.min_subset_patients
+        moved = f" Rows cross the margin with those of at least {least} patients of a hospital." if least > 1 else ""
         return (
             f"{kind} with squared hinge loss (C = {self.options.C:g}), fitted by Newton's method on sums over all"
-            " hospitals. Its margins are no probabilities: calibration and log loss are not to be trusted."
+            f" hospitals.{moved} Its margins are no probabilities: calibration and log loss are not to be trusted."
         )
 
     def interpretation(self, weights: Arrays) -> Interpretation:
@@ -170,16 +191,6 @@ class Svm(SummedLossMethod):
         )
         note = "Margin of the class by one standard deviation of a number, or by a level being there."
         return Interpretation(tables=(Table("Weights", ("class", "column", "weight"), rows, note),))
-
-
-def _patients(rows: NDArray[np.bool_], patients: NDArray[np.intp]) -> int:
-    """Return how many patients have one of these rows."""
-    return int(np.count_nonzero(np.bincount(patients[rows])))
-
-
-def _apart(sets: list[NDArray[np.bool_]], patients: NDArray[np.intp], options: SvmOptions) -> bool:
-    """Whether each of some sets of rows is empty, or of enough patients."""
-    return all(not rows.any() or _patients(rows, patients) >= options.min_subset_patients for rows in sets)
 
 
 def _cosines(seed: int, width: int, count: int, gamma: float) -> Floats:

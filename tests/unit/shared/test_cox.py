@@ -18,9 +18,10 @@ from shared.errors import NoEstimate, StudyError
 from shared.examples import Examples
 from shared.fixedpoint import encode
 from shared.layout import to_vector
-from shared.methods.base import PlainMean, word_plan
+from shared.methods.base import PlainMean
 from shared.methods.cox import Cox
 from shared.methods.survival import Grid, coarsened
+from shared.methods.words import word_plan
 from shared.plan import TRAIN
 from shared.randomness import for_site
 from shared.study import Study
@@ -222,7 +223,7 @@ def test_a_time_at_the_end_of_the_range_is_in_the_last_interval() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"method__name": "linear-regression", "method__options": {}}, "only the method 'cox' knows censored times"),
+        ({"method__name": "linear-regression", "method__options": {}}, "only 'cox' knows censored times"),
         ({"data__event": None}, r"cox needs \[data\] event"),
         ({"tuning__grid": {"intervals": [10, 20]}}, "cox has nothing to tune"),
         ({"data__event": "x0"}, "a category of .* with two levels"),

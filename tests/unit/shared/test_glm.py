@@ -16,8 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from client.site import encode
 from shared.bundle import load_bundle, write_bundle
 from shared.errors import NoEstimate, StudyError
-from shared.methods.base import PlainMean, word_plan
+from shared.methods.base import PlainMean
 from shared.methods.glm import Glm
+from shared.methods.words import word_plan
 from shared.randomness import for_site
 from shared.study import Study
 from tests.builders import examples_of
@@ -109,11 +110,13 @@ def test_with_a_penalty_it_is_scikit_learns_optimum(family: str) -> None:
     assert oracle.predict_proba(ours.x) == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=1e-10)
 
 
-def test_breast_cancer_with_a_penalty_takes_at_most_twelve_rounds() -> None:
+def test_breast_cancer_with_a_penalty_of_a_thousandth_takes_at_most_twelve_rounds() -> None:
+    """scikit-learn's own takes more."""
     x, y = load_breast_cancer(return_X_y=True)
     ranges = {f"data__columns__x{k}": {"type": "number", "range": [0.0, float(x[:, k].max())]} for k in range(30)}
-    ours = fit(study_of("logistic", 30, options={"l2": 1.0}, **ranges), x, y.astype(float))
-    oracle = LogisticRegression(solver="newton-cholesky", tol=1e-14, max_iter=1000).fit(ours.x, y)
+    ours = fit(study_of("logistic", 30, options={"l2": 1e-3}, **ranges), x, y.astype(float))
+    oracle = LogisticRegression(C=1e3, solver="newton-cholesky", tol=1e-14, max_iter=1000).fit(ours.x, y)
+    assert oracle.n_iter_[0] > 12
     assert oracle.coef_ == pytest.approx(ours.weights["coef"], abs=1e-8)
     assert ours.rounds <= 12
 
@@ -177,6 +180,26 @@ def test_one_row_against_separation_is_an_estimate() -> None:
     ours = fit(study_of("logistic"), x, y)
     oracle = sm.Logit(y, sm.add_constant(x)).fit(disp=0, tol=1e-14, maxiter=100)
     assert of_statsmodels(oracle) == pytest.approx(columns(ours), rel=1e-6)
+
+
+def test_a_level_that_tells_a_rare_class_is_an_estimate() -> None:
+    """By the curvature of the start it is 1500 log-odds away: 8 of its ten rows, and 3 of the other 19,990."""
+    x, y = np.zeros((20_000, 1)), np.zeros(20_000)
+    x[::2_000], y[:16_000:2_000], y[1:4] = 1.0, 1.0, 1.0
+    level = {"type": "category", "levels": [0, 1]}
+    ours = fit(study_of("logistic", 1, data__columns__x0=level, data__max_rows_per_site=20_000), x, y)
+    expected = np.log(8 / 2) - np.log(3 / 19_987)
+    assert expected == pytest.approx(ours.weights["coef"][0, 0], rel=1e-9)
+    assert ours.rounds < 15
+
+
+def test_weights_far_apart_are_no_separation() -> None:
+    """1 of 1e6 in 20 rows: a log-odds of -log(1e6 - 1), of standard error 1."""
+    x, y = np.column_stack([np.full(20, 1.0), np.ones(20)]), np.zeros(20)
+    y[3], x[:, 1] = 1.0, np.where(np.arange(20) == 3, 1.0, (1e6 - 1.0) / 19.0)
+    weight = {"type": "number", "range": [0.0, 1e6]}
+    ours = fit(study_of("logistic", 2, data__columns__x1=weight, options={"weights": "x1"}), x, y)
+    assert (-np.log(1e6 - 1.0), 1.0) == pytest.approx(ours.table["(intercept)"][:2], rel=1e-5)
 
 
 def test_a_penalty_makes_an_estimate_of_separated_classes() -> None:

@@ -49,18 +49,38 @@ def test_shortened_steps_end_at_the_minimum() -> None:
     assert moved.point[0] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_hessian_that_is_held_is_corrected_by_how_gradients_change() -> None:
-    """Its second column says half of what it should: steps by it alone would end after about fifty rounds."""
-    true, target = np.diag([4.0, 2.0]), np.array([2.0, -1.0])
-    moved = newton.Moved({}, np.zeros(2))
-    for _ in range(8):
-        off = moved.point - target
-        sums = newton.Sums(float(0.5 * off @ true @ off), true @ off, np.diag([4.0, 1.2]), 4.0, held=True)
-        moved = newton.advance(moved.memory, moved.point, sums, np.array([True, True]))
-        if moved.inverse is not None:
-            break
-    assert moved.inverse is not None
-    assert moved.point == pytest.approx(target, abs=1e-9)
+def tail(x: float, floor: float = 0.0) -> newton.Sums:
+    """exp(-x) + floor x, whose minimum is at -log(floor), or nowhere."""
+    return newton.Sums(math.exp(-x) + floor * x, np.array([floor - math.exp(-x)]), np.array([[math.exp(-x)]]), 1.0)
+
+
+def test_an_exponential_tail_is_taken_by_steps_of_twice_newtons_own() -> None:
+    points, moved = [], newton.Moved({}, np.zeros(1))
+    for _ in range(4):
+        moved = newton.advance(moved.memory, moved.point, tail(moved.point[0]), FREE)
+        points.append(moved.point[0])
+    assert [1.0, 3.0, 5.0, 7.0] == pytest.approx(points, abs=1e-12)
+    assert [1.0, 2.0, 2.0, 2.0] == moved.memory["lengths"].tolist()
+    assert newton.endless(moved.memory, 1.0)
+
+
+def test_the_end_of_an_exponential_tail_is_found_by_the_fourth_look() -> None:
+    """At -log(0.02) = 3.9; Newton's own steps end there at the ninth."""
+    moved, looks = newton.Moved({}, np.zeros(1)), 0
+    while moved.inverse is None:
+        moved, looks = newton.advance(moved.memory, moved.point, tail(moved.point[0], 0.02), FREE), looks + 1
+        assert moved.inverse is not None or not newton.endless(moved.memory, 1.0)
+    assert (-math.log(0.02), 4) == pytest.approx((moved.point[0], looks), abs=1e-12)
+
+
+def test_a_tail_is_taken_for_endless_later_where_weights_are_frequencies() -> None:
+    """Of 1e6 times the loss the decrement is a thousand times as large; of a millionth it is a thousandth."""
+    memory = {"decrements": np.array([2.0, 0.7, 0.26, 0.095]), "lengths": np.full(4, 2.0)}
+    assert newton.endless(memory, 1.0)
+    heavy, light = (memory | {"decrements": scale * memory["decrements"]} for scale in (1e3, 1e-3))
+    assert not newton.endless(heavy, 1e6)
+    assert newton.endless(light, 1e-6)
+    assert not newton.endless(light | {"decrements": 2e-3 * memory["decrements"]}, 1e-6)
 
 
 def test_what_is_not_free_stays_where_it_is() -> None:
