@@ -9,6 +9,12 @@ Log loss for two classes; multinomial log loss with one tree a class for more, h
 in shares of their declared range, for a number. A row's g is cut at ``GRADIENT`` and both are rounded to multiples of
 2^-24 before they are added, so the sums are exact.
 
+Sums that weigh rows say more of a hospital's patients than how many there are: one may have nearly all of a node's
+weight, and as g and h take few values, a combination of rows, G and H may leave one where all others cancel. So with
+``min_subset_patients`` above 1 a hospital's patients go through the trees in groups of so many (``subsets.similar``),
+and within a node those of nearly the same g have the mean of their g and h (``subsets.alike``): no combination of one
+node's sums tells fewer of its patients apart, and none of the numbers of rows in all nodes of all trees.
+
 Each exchange is one level of one iteration's trees: at most 1 + ``iterations`` * ``max_depth`` of them.
 """
 
@@ -22,9 +28,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from shared.examples import Arrays
-from shared.methods import tree_growth, tree_method, trees
-from shared.methods.tree_growth import Criterion, Rows
+from shared.examples import Arrays, Examples
+from shared.methods import subsets, tree_growth, tree_method, trees
+from shared.methods.tree_growth import Criterion, Places, Rows
 from shared.methods.tree_method import UNIT, TreeMethod
 from shared.methods.tree_reading import Speech
 from shared.methods.trees import Floats, Trees
@@ -49,7 +55,8 @@ class GradientBoostingOptions:
     learning_rate: by which what a tree says is shrunk.
     l2: penalty on what leaves say.
     min_samples_leaf: fewest rows in a leaf, of all hospitals.
-    min_subset_patients: fewest patients of one hospital in a node; where there would be fewer, it stops there.
+    min_subset_patients: fewest patients of one hospital who go through the trees together and whose g and h are told as
+        one; 1 for the trees of the pooled rows.
     """
 
     iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -69,12 +76,12 @@ class GradientBoosting(TreeMethod):
     channels = 3
     outputs_of_leaf = 1
     bound = GRADIENT
-    summed = "how many rows, and the sums of the first and second derivatives of their losses"
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
         super().__init__(study, preparation)
-        # Derivatives weigh rows, and one patient may have all of the weight of a node.
-        self.subset_patients = 1
+        self.summed = "how many rows, and the sums of the first and second derivatives of their losses"
+        if self.least > 1:
+            self.summed += f", each the mean of at least {self.least} of your patients in the node"
         self.planted = self.bases = self.classes if self.classes > 2 else 1
         self.most = self.planted * self.options.iterations
         self.columns = len(preparation.feature_names)
@@ -82,9 +89,13 @@ class GradientBoosting(TreeMethod):
 
     @classmethod
     def check(cls, study: Study) -> None:
-        """Raise ValueError unless the study is about a table, without ``[privacy]``, and has rounds for every level."""
+        """Raise ValueError unless the study is about a table, without ``[privacy]``, and has rounds for every level.
+
+        With groups, also for ``[tuning]``.
+        """
         options = study.method.options
         tree_method.check(study, 1 + options.iterations * options.max_depth, "gradient-boosting")
+        subsets.check_tuning(study)
 
     def candidates(self, trees: Trees) -> NDArray[np.int64]:
         """Return all columns for each open node."""
@@ -94,14 +105,35 @@ class GradientBoosting(TreeMethod):
         """Return all rows."""
         return np.arange(len(rows.codes))
 
+    def groups(self, examples: Examples) -> NDArray[np.int64] | None:
+        """Return groups of patients of one class who are like each other, or of patients with like labels."""
+        if self.least == 1:
+            return None
+        columns, kinds = subsets.columns_of(examples), np.zeros(len(examples), np.int64)
+        if self.classes:
+            kinds = examples.labels.astype(np.int64)
+        else:
+            columns = np.column_stack([columns, subsets.scaled(examples.labels)])
+        return subsets.similar(columns, kinds, examples.patient_index, self.least)
+
+    def fewest(self, people: NDArray[np.int64]) -> int:
+        """Return the fewest patients whose derivatives are told as one. people: how many are in each node."""
+        return int((people // (people // self.least)).min())
+
     def tally(self, trees: Trees, base: Floats, rows: Rows, labels: Floats) -> Callable[..., Floats]:
         """Return the function that adds rows, g and h."""
         g, h = self.derivatives(self._scored(trees, base, rows), labels)
 
-        def add(tree: int, own: NDArray[np.int64], place: NDArray[np.int64], size: int) -> Floats:
+        def add(tree: int, at: Places, place: NDArray[np.int64], size: int) -> Floats:
+            own, node = at
             cells, output, times = place.ravel(), tree % self.planted, place.shape[1]
-            summed = (None, np.repeat(g[own, output], times), np.repeat(h[own, output], times))
-            return np.stack([np.bincount(cells, weights, size) for weights in summed], axis=1)
+            weights = [g[own, output], h[own, output]]
+            if self.least > 1:
+                groups = subsets.alike(weights[0], node, rows.patients[own], self.least)
+                counts = np.bincount(groups)
+                weights = [_units(np.bincount(groups, each) / counts)[groups] for each in weights]
+            summed = (None, *(np.repeat(each, times) for each in weights))
+            return np.stack([np.bincount(cells, each, size) for each in summed], axis=1)
 
         return add
 
@@ -118,7 +150,7 @@ class GradientBoosting(TreeMethod):
         else:
             p = probabilities(log_odds(scores))
             g, h = p - np.eye(self.classes)[labels.astype(np.int64)], p * (1.0 - p)
-        return np.rint(np.clip(g, -GRADIENT, GRADIENT) / UNIT) * UNIT, np.rint(h / UNIT) * UNIT
+        return _units(np.clip(g, -GRADIENT, GRADIENT)), _units(h)
 
     def _scored(self, grown: Trees, base: Floats, rows: Rows) -> Floats:
         """Return what the trees before those that grow say of each row, shape (n, trees of an iteration)."""
@@ -183,6 +215,10 @@ class GradientBoosting(TreeMethod):
             " grown from sums over all hospitals by node and bin. A leaf has at least"
             f" {options.min_samples_leaf} rows."
         )
+
+
+def _units(numbers: Floats) -> Floats:
+    return np.asarray(np.rint(numbers / UNIT) * UNIT)
 
 
 def _same_leaves(grown: Trees, known: Trees, trees: int) -> bool:

@@ -7,20 +7,19 @@ study's seed: the mean of the prepared columns, and a tenth of their deviations 
 a step makes the first clusters cones around the mean, of which few are empty. One last sum tells of the chosen clusters
 how the label is distributed in them.
 
-Sums are over subsets that the data choose. No cluster of a hospital is summed that has fewer than
-``min_subset_patients`` patients, and none that differs by fewer from the round before (``shared/methods/subsets.py``);
-with 1 it is Lloyd's algorithm on the pooled rows, and where one patient alone changes the cluster the totals of two
-rounds give that row away. What remains with more: sums of rounds further apart may differ by fewer patients, and an
-aggregator may choose its centres. Against that only noise helps.
+Sums are over subsets that the data choose: a cluster of one patient is that patient, and so is the difference of two
+rounds in which one patient alone changed the cluster. So a hospital's patients are in clusters by groups of at least
+``min_subset_patients`` who are like each other, made before anything is asked: the rows of a group are all in the
+cluster whose centre is nearest to them together (``shared/methods/subsets.py``). Whatever sums are put together, of
+several rounds and starts and at whatever centres, they are over whole groups. With 1 it is Lloyd's algorithm on the
+pooled rows, and where one patient alone changes the cluster the totals of two rounds give that row away.
 
 The state holds ``round``; ``phase``: 0 while centres move, then 1, and 2 when all is done; ``centres`` (starts,
-clusters, d), of the chosen start alone from phase 1 on; ``past`` (rounds, starts, clusters, d), the centres from which
-a site finds again in which clusters its rows were before; ``mean`` (d,) of all rows; ``fit/...``.
+clusters, d), of the chosen start alone from phase 1 on; ``mean`` (d,) of all rows; ``fit/...``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -56,7 +55,7 @@ class KMeansOptions:
 
     clusters: how many.
     starts: how many draws of the first centres are tried.
-    min_subset_patients: fewest patients of one hospital behind any sum over a cluster; 1 for the pooled result.
+    min_subset_patients: fewest patients of one hospital who are in clusters together; 1 for the pooled result.
     """
 
     clusters: Annotated[int, Field(ge=2, le=100)]
@@ -88,8 +87,12 @@ class KMeans(PlainMethod):
 
     @classmethod
     def check(cls, study: Study) -> None:
-        """Raise ValueError unless the study is about a table or images, and has a round for the last sum."""
+        """Raise ValueError unless the study is about a table or images, and has a round for the last sum.
+
+        With groups, also for ``[tuning]``.
+        """
         check_study(study, "k-means")
+        subsets.check_tuning(study)
         if study.method.rounds < 2:
             raise ValueError("k-means: expected rounds of at least 2, the last for the label. Received: 1")
 
@@ -103,7 +106,6 @@ class KMeans(PlainMethod):
             "round": np.array(0),
             "phase": np.array(_MOVING),
             "centres": np.clip(drawn, -self.bounds, self.bounds),
-            "past": np.zeros((0, *shape)),
             "mean": np.zeros(d),
             "fit/rows": np.zeros(options.clusters),
             "fit/labels": np.zeros((options.clusters, k_means_labels.width(self.contract))),
@@ -117,8 +119,8 @@ class KMeans(PlainMethod):
         options, most, d = self.options, self.max_rows, len(self.terms)
         telling = int(state["phase"]) != _MOVING
         starts = 1 if telling else options.starts
-        expected, past = (starts, options.clusters, d), state["past"]
-        if state["centres"].shape != expected or past.shape[1:] != expected or len(past) >= self.rounds:
+        expected = (starts, options.clusters, d)
+        if state["centres"].shape != expected:
             raise Refusal("state-out-of-bounds", f"expected centres of shape {expected}")
         entries = [
             Entry("rows", (starts, options.clusters), most, _COUNT_PRECISION),
@@ -145,13 +147,9 @@ class KMeans(PlainMethod):
     ) -> tuple[Contribution, Arrays]:
         """Return this site's sums."""
         rows = rows_of(self.preparation.transform(examples), self.terms)
-        patients = examples.derived(
-            "patients", "index", lambda: np.unique(examples.patients, return_inverse=True)[1].astype(np.int64)
-        )
-        centres, past = state["centres"], state["past"]
-        before = examples.derived("clusters", self._key(past), lambda: self._replayed(rows, patients, past))
-        groups, cut = self._clusters(rows, patients, centres, before)
-        examples.derived("clusters", self._key(self._remembered(state)), lambda: groups)
+        patients = examples.patient_index
+        centres = state["centres"]
+        groups = [self._clusters(rows, own, examples, patients) for own in centres]
         moving = int(state["phase"]) == _MOVING
         made: dict[str, list[Any]] = {"rows": [], "distance": [], **({"sums": []} if moving else {})}
         for own, group in zip(centres, groups, strict=True):
@@ -161,41 +159,26 @@ class KMeans(PlainMethod):
             if moving:
                 made["sums"].append(inside.T @ rows / self.bounds)
         arrays = {name: np.array(each) for name, each in made.items()}
-        fewest = [round(min(cut, len(rows))), *(subsets.fewest(group, patients) for group in groups)]
+        fewest = [subsets.fewest(group, patients) for group in groups]
         if not moving:
             of = (self.options.clusters, self.options.min_subset_patients)
             arrays["labels"], few = k_means_labels.sums(self.contract, groups[0], examples, patients, *of)
             fewest.append(few)
         return Contribution(arrays, float(len(rows)), min(fewest)), NOTHING
 
-    def _key(self, centres: Floats) -> tuple[Preparation, bytes]:
-        return self.preparation, hashlib.sha256(np.ascontiguousarray(centres).tobytes()).digest()
-
-    def _remembered(self, state: Arrays) -> Floats:
-        """Return the centres on which the next clusters depend: all of them, or the last alone if any row may move."""
-        past = np.concatenate([state["past"], state["centres"][None]])
-        return past if self.options.min_subset_patients > 1 else past[-1:]
-
-    def _replayed(self, rows: Floats, patients: subsets.Indices, past: Floats) -> subsets.Indices | None:
-        """Return the cluster of each row in the round before, shape (starts, n), as this site had it then."""
-        groups = None
-        for centres in past:
-            groups, _ = self._clusters(rows, patients, centres, groups)
-        return groups
-
     def _clusters(
-        self, rows: Floats, patients: subsets.Indices, centres: Floats, before: subsets.Indices | None
-    ) -> tuple[subsets.Indices, float]:
-        """Return the cluster of each row by start, and the fewest patients by whom a sum differs from before."""
-        clusters, least = self.options.clusters, self.options.min_subset_patients
-        found, cuts = [], [math.inf]
-        for start, own in enumerate(centres):
-            groups = subsets.nearest(_distances(rows, own), patients, least)
-            if before is not None:
-                groups, cut = subsets.moved(before[start], groups, patients, clusters, least)
-                cuts.append(cut)
-            found.append(groups)
-        return np.stack(found), min(cuts)
+        self, rows: Floats, centres: Floats, examples: Examples, patients: subsets.Indices
+    ) -> subsets.Indices:
+        """Return the cluster of each row: of the nearest centre, to the rows of its group together."""
+        apart, least = _distances(rows, centres), self.options.min_subset_patients
+        if least == 1:
+            return np.asarray(apart.argmin(axis=1))
+        alike = np.zeros(len(rows), np.int64)
+        groups = examples.derived(
+            "groups", least, lambda: subsets.similar(subsets.columns_of(examples), alike, patients, least)
+        )
+        together = np.stack([np.bincount(groups, column) for column in apart.T], axis=1)
+        return np.asarray(together.argmin(axis=1)[groups])
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
         """Return the moved centres of all starts; or of the chosen one what its clusters hold."""
@@ -207,12 +190,11 @@ class KMeans(PlainMethod):
         rows, sums = total.arrays["rows"][:, :, None], total.arrays["sums"] * self.bounds
         centres = np.where(rows > 0, sums / np.maximum(rows, 1.0), state["centres"])
         done = int(state["round"]) + 1
-        past = self._remembered(state)
         mean = sums[0].sum(axis=0) / n
-        following = {**state, "round": np.array(done), "centres": centres, "past": past, "mean": mean}
+        following = {**state, "round": np.array(done), "centres": centres, "mean": mean}
         if done >= self.rounds - 1 or np.array_equal(centres, state["centres"]):
             chosen = [int(distances.argmin())]
-            following |= {"phase": np.array(_TELLING), "centres": centres[chosen], "past": past[:, chosen]}
+            following |= {"phase": np.array(_TELLING), "centres": centres[chosen]}
         return following, measured
 
     def _finish(self, state: Arrays, total: Total) -> Arrays:
@@ -224,7 +206,6 @@ class KMeans(PlainMethod):
             "round": state["round"] + 1,
             "phase": np.array(_DONE),
             "centres": state["centres"][:, order],
-            "past": state["past"][:0],
             "fit/rows": rows[order],
             "fit/labels": labels[order],
         }
@@ -254,9 +235,9 @@ class KMeans(PlainMethod):
         """Return what a training sum holds."""
         state, least = self.start(), self.options.min_subset_patients
         clusters = f"of each of {self.options.clusters} clusters, for {self.options.starts} starts side by side"
+        together = f"; groups of at least {least} of your patients are in clusters together" if least > 1 else ""
         contents = (
-            f"{clusters}: how many rows are nearest to its centre, and the sum of each of their columns; a cluster with"
-            f" fewer than {least} of your patients is joined with another first",
+            f"{clusters}: how many rows are nearest to its centre, and the sum of each of their columns{together}",
             f"once, how {self.contract.label} is distributed in each cluster; classes with fewer than {least} of your"
             " patients are not told apart",
         )
@@ -268,8 +249,8 @@ class KMeans(PlainMethod):
         least = (
             ""
             if options.min_subset_patients == 1
-            else f" No sum was over fewer than {options.min_subset_patients} patients of a hospital, so clusters differ"
-            " a little from those of the pooled rows."
+            else f" Patients of a hospital were in clusters by groups of at least {options.min_subset_patients}, so"
+            " clusters differ from those of the pooled rows."
         )
         return (
             f"K-means: {options.clusters} clusters of {len(self.terms)} prepared columns by Lloyd's algorithm on sums"

@@ -26,7 +26,7 @@ from pydantic.dataclasses import dataclass
 from shared import randomness
 from shared.examples import Arrays
 from shared.methods import tree_method, trees
-from shared.methods.tree_growth import Criterion, Rows
+from shared.methods.tree_growth import Criterion, Places, Rows
 from shared.methods.tree_method import UNIT, TreeMethod
 from shared.methods.tree_reading import Speech
 from shared.methods.trees import Floats, Trees
@@ -110,15 +110,15 @@ class RandomForest(TreeMethod):
         if self.classes:
             classes = labels.astype(np.int64)
 
-            def by_class(_tree: int, own: NDArray[np.int64], place: NDArray[np.int64], size: int) -> Floats:
-                cells = place * self.classes + classes[own][:, None]
+            def by_class(_tree: int, at: Places, place: NDArray[np.int64], size: int) -> Floats:
+                cells = place * self.classes + classes[at[0]][:, None]
                 counts = np.bincount(cells.ravel(), minlength=size * self.classes)
                 return counts.reshape(size, self.classes).astype(np.float64)
 
             return by_class
 
-        def by_number(_tree: int, own: NDArray[np.int64], place: NDArray[np.int64], size: int) -> Floats:
-            cells, summed = place.ravel(), np.repeat(labels[own], place.shape[1])
+        def by_number(_tree: int, at: Places, place: NDArray[np.int64], size: int) -> Floats:
+            cells, summed = place.ravel(), np.repeat(labels[at[0]], place.shape[1])
             return np.stack([np.bincount(cells, weights, size) for weights in (None, summed)], axis=1)
 
         return by_number

@@ -1,26 +1,29 @@
-"""How rows of one hospital fall into clusters such that no sum over few of its patients leaves.
+"""How rows of one hospital are dealt into subsets such that no sum over few of its patients leaves.
 
-Dropping a small cluster's rows would not hide them: sums over all rows are known from the preparation, and what lacks
-in the clusters is their sum. So rows move instead, and every row is always in some cluster:
-
-- a cluster with fewer than ``least`` patients of the hospital is dissolved, the smallest first: its rows go to the
-  nearest of the centres that are left;
-- between two rounds, rows move only so that by no sum over some of the clusters the two rounds differ by fewer than
-  ``least`` patients: or the difference would be the one patient who moved. With the clusters as nodes, and as weight of
-  an edge the patients who move along it, each cut through what moves must weigh so much; where one does not, what would
-  cross it stays (Stoer and Wagner 1997, "A simple min-cut algorithm", J. ACM 44(4)). Where that would leave a cluster
-  too small, nothing moves.
-
-With ``least`` 1 each row is in the cluster of its nearest centre, always.
+Dropping the rows of a subset that is too small would not hide them: sums over all rows are known from the preparation,
+and what lacks in the subsets is their sum. And a subset that is large enough may differ by one patient from another
+one, of another round, which tells of that patient as much. So patients are put into groups of at least ``least`` who
+are like each other, before anything is asked, and a group is in a subset as a whole: then every sum over subsets, and
+every sum or difference of such sums, is over whole groups.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.examples import Examples
+
+if TYPE_CHECKING:
+    from shared.study import Study
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+_TOGETHER = 4096
+"""Patients of whom each may be in a group with each: it takes the square of their number."""
 
 
 def patients_in(groups: Indices, patients: Indices, count: int) -> Indices:
@@ -32,78 +35,89 @@ def patients_in(groups: Indices, patients: Indices, count: int) -> Indices:
     return np.asarray(np.bincount(np.unique(groups * several + patients) // several, minlength=count))
 
 
-def nearest(distances: Floats, patients: Indices, least: int) -> Indices:
-    """Return the cluster of each row, the nearest one that is not too small.
+def check_tuning(study: Study) -> None:
+    """Raise ValueError for a study that tunes a method whose groups follow from the rows that it is trained on."""
+    if study.tuning and study.method.options.min_subset_patients > 1:
+        raise ValueError(
+            f"{study.method.name} can be tuned only with min_subset_patients = 1, which few hospitals allow: each fold"
+            " has groups of its own, and sums of different folds could be subtracted, and leave few patients. Received:"
+            " a [tuning] part; leave it out"
+        )
 
-    distances: shape (n, clusters).
+
+def alike(values: Floats, places: Indices, patients: Indices, least: int) -> Indices:
+    """Return groups of patients of one place whose values are nearly the same: of each row, its group from 0.
+
+    The patients of a place stand in the order of their mean values and are cut into groups of at least ``least``, as
+    many as there can be (Domingo-Ferrer and Mateo-Sanz 2002, "Practical data-oriented microaggregation for statistical
+    disclosure control", IEEE Trans. Knowl. Data Eng. 14(1)). Where a place has fewer, they are one group.
+
+    values, places, patients: arrays of shape (n,).
     """
-    left = distances.copy()
-    while True:
-        groups: Indices = left.argmin(axis=1)
-        counts = patients_in(groups, patients, left.shape[1])
-        used = np.flatnonzero(counts)
-        if len(used) < 2 or counts[used].min() >= least:
-            return groups
-        left[:, used[counts[used].argmin()]] = np.inf
-
-
-def moved(before: Indices, wanted: Indices, patients: Indices, clusters: int, least: int) -> tuple[Indices, float]:
-    """Return the clusters after a round, as wanted but for moves of too few, and the smallest cut; infinity without.
-
-    A patient whose rows move along several edges counts in each for a share.
-    """
-    away = before != wanted
-    low, high = np.minimum(before, wanted)[away], np.maximum(before, wanted)[away]
     several = int(patients.max(initial=0)) + 1
-    edges, whose = np.divmod(np.unique((low * clusters + high) * several + patients[away]), several)
-    weights = np.zeros((clusters, clusters))
-    np.add.at(weights.reshape(-1), edges, 1.0 / np.bincount(whose, minlength=several)[whose])
-    weights += weights.T
-    together, smallest, parts = np.eye(clusters, dtype=bool), np.inf, [np.flatnonzero(weights.any(axis=0))]
-    while parts:
-        part = parts.pop()
-        if len(part) < 2:
-            continue
-        cut, side = smallest_cut(weights[np.ix_(part, part)])
-        # Shares of a patient add up to 1 but for the last digits.
-        if cut < least - 1e-9:
-            # What would cross an empty cut is nothing: such a part falls apart as it is.
-            parts += [part[side], part[~side]]
-            continue
-        together[np.ix_(part, part)] = True
-        smallest = min(smallest, cut)
-    after: Indices = np.where(together[before, wanted], wanted, before)
-    if fewest(after, patients) < min(least, fewest(before, patients)):
-        return before, np.inf
-    return after, smallest
+    people, of = np.unique(places * several + patients, return_inverse=True)
+    means, place = np.bincount(of, values) / np.bincount(of), people // several
+    _, first, inside = np.unique(place, return_index=True, return_counts=True)
+    cuts = np.maximum(inside // least, 1)
+    start = np.cumsum(cuts) - cuts
+    # The people of a place stand together, before they are sorted and after.
+    first, inside, cuts, start = (np.repeat(each, inside) for each in (first, inside, cuts, start))
+    groups = np.empty(len(people), np.int64)
+    groups[np.lexsort((means, place))] = start + (np.arange(len(people)) - first) * cuts // inside
+    return np.asarray(groups[of])
 
 
-def smallest_cut(weights: Floats) -> tuple[float, NDArray[np.bool_]]:
-    """Return the weight of the smallest cut, and the nodes on one side of it.
+def similar(columns: Floats, kinds: Indices, patients: Indices, least: int) -> Indices:
+    """Return groups of at least ``least`` patients who are like each other: of each row, its group from 0.
 
-    weights: of the edges, shape (n, n), symmetric, zero on the diagonal; n at least 2.
+    The patient farthest from the mean of those who are left, and the nearest of the same kind, are a group; then the
+    next; the last ones are all one (MDAV: Domingo-Ferrer and Torra 2005, "Ordinal, continuous and heterogeneous
+    k-anonymity through microaggregation", Data Mining and Knowledge Discovery 11(2)). Where fewer of a kind are left,
+    patients of other kinds are in the group. Very many patients are first cut in halves, at the middle of the column in
+    which they differ most. A patient's columns are the means of the rows.
+
+    columns: array of shape (n, d), finite, in scales that can be compared. kinds, patients: arrays of shape (n,).
     """
-    weights, best, side = weights.copy(), np.inf, np.zeros(len(weights), dtype=bool)
-    merged, left = np.eye(len(weights), dtype=bool), np.ones(len(weights), dtype=bool)
-    while left.sum() > 1:
-        waiting = left.copy()
-        pull = np.zeros(len(weights))
-        order: list[int] = []
-        while waiting.any():
-            following = int(np.where(waiting, pull, -1.0).argmax())
-            waiting[following] = False
-            order.append(following)
-            cut = float(pull[following])
-            pull = pull + weights[following]
-        into, last = order[-2:]
-        if cut < best:
-            best, side = cut, merged[last].copy()
-        weights[into] += weights[last]
-        weights[:, into] += weights[:, last]
-        weights[into, into] = 0.0
-        merged[into] |= merged[last]
-        left[last] = False
-    return best, side
+    _, first, of, rows = np.unique(patients, return_index=True, return_inverse=True, return_counts=True)
+    people, kind = np.zeros((len(first), columns.shape[1])), kinds[first]
+    np.add.at(people, of, columns / rows[of][:, None])
+    groups, count, waiting = np.zeros(len(first), np.int64), 0, [np.arange(len(first))]
+    while waiting:
+        left = waiting.pop()
+        if len(left) > max(_TOGETHER, 2 * least):
+            column = people[left, people[left].var(axis=0).argmax()]
+            waiting += np.array_split(left[np.argsort(column, kind="stable")], 2)
+            continue
+        while len(left) >= 2 * least:
+            middle = people[left].mean(axis=0)
+            farthest = left[np.square(people[left] - middle).sum(axis=1).argmax()]
+            away = np.square(people[left] - people[farthest]).sum(axis=1)
+            order = np.lexsort((away, kind[left] != kind[farthest]))
+            groups[left[order[:least]]] = count
+            count, left = count + 1, np.sort(left[order[least:]])
+        groups[left] = count
+        count += 1
+    return np.asarray(groups[of])
+
+
+def columns_of(examples: Examples) -> Floats:
+    """Return what groups of similar rows are made of, shape (n, d): pixels, or columns by their deviation.
+
+    It follows from these rows alone and from nothing that a hospital is asked, so groups are the same in every sum.
+    """
+    if examples.images is not None:
+        return np.asarray(examples.images.reshape(len(examples), -1), dtype=np.float64)
+    return np.column_stack([scaled(column) for column in examples.values.T])
+
+
+def scaled(column: Floats) -> Floats:
+    """Return a column from its mean by its deviation, 0 where it is missing; shape (n,)."""
+    seen = np.isfinite(column)
+    found = np.zeros(len(column))
+    if seen.any() and np.ptp(column[seen]) > 0:
+        found[seen] = column[seen] - column[seen].mean()
+        found /= found.std()
+    return found
 
 
 def fewest(groups: Indices, patients: Indices) -> int:

@@ -9,6 +9,10 @@ A hospital's patients in a node are a subset that the data choose. Where a split
 than ``min_patients`` and the rest, the hospital stops there: its rows leave the tree at that node, so that neither the
 small part nor, by subtraction from the node, its sibling is summed. With 1 nothing is held back, and the trees are
 those of the pooled rows.
+
+Boosting grows all its trees on the same rows, so parts of two trees could differ by one patient. There a hospital's
+patients go through all trees in groups that were made before (``Rows.groups``), each to the side where most of its rows
+belong: parts, and sums and differences of parts, are then of whole groups.
 """
 
 from __future__ import annotations
@@ -59,6 +63,7 @@ class Rows:
     bins, codes: of the columns; codes is an array of shape (n, p), from ``Bins.codes``.
     patients: array of shape (n,): number of each row's patient.
     names: the patients, by number.
+    groups: array of shape (n,): in which group each row goes through the trees; None where it goes alone.
     walked, parts, scored: what the last questions gave, so that it need not be found again: where the rows stood, which
         patients some trees are grown on, and what the finished trees say.
     """
@@ -67,6 +72,7 @@ class Rows:
     codes: Ints
     patients: NDArray[np.int64]
     names: NDArray[np.str_]
+    groups: NDArray[np.int64] | None = None
     walked: list[tuple[Trees, dict[int, Places]]] = field(default_factory=list)
     parts: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
     scored: list[tuple[Trees, Floats, Floats]] = field(default_factory=list)
@@ -124,6 +130,9 @@ def _step(trees: Trees, limit: Ints, rows: Rows, at: Places, min_patients: int) 
     inside = trees.feature[node] >= 0
     own, node = own[inside], node[inside]
     right = rows.codes.ravel()[own * rows.codes.shape[1] + trees.feature[node]] > limit[node]
+    if rows.groups is not None:
+        group = rows.groups[own]
+        right = (2 * np.bincount(group, right) > np.bincount(group))[group]
     child = trees.left[node] + right
     if min_patients > 1:
         first = int(child.min())
@@ -141,13 +150,13 @@ def sums(
     trees: Trees,
     rows: Rows,
     places: dict[int, Places],
-    tally: Callable[[int, NDArray[np.int64], NDArray[np.int64], int], Floats],
+    tally: Callable[[int, Places, NDArray[np.int64], int], Floats],
     channels: int,
-) -> tuple[Floats, int | None]:
-    """Return the sums of a level, shape (layout.size, channels), and the fewest patients in a node that has some.
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the sums of a level, shape (layout.size, channels), and how many patients are in each node that has some.
 
-    tally: from (tree, rows, the place of each of their bins, number of places) to the sums by place; the places are an
-        array of shape (rows, c).
+    tally: from (tree, where its rows stand, the place of each of their bins, number of places) to the sums by place;
+        the places are an array of shape (rows, c).
     """
     total = np.zeros((layout.size, channels))
     rank = np.full(len(trees), -1)
@@ -155,7 +164,7 @@ def sums(
     # Codes number the bins of all columns; here each begins where the layout says.
     shift = layout.firsts - rows.bins.firsts[layout.features]
     ends = np.append(layout.firsts[:, 0], layout.size)
-    fewest: list[int] = []
+    counts = [np.zeros(0, np.int64)]
     for tree, first, last in _by_tree(trees.tree[layout.nodes]):
         own, node = places[tree]
         at = rank[node]
@@ -163,12 +172,12 @@ def sums(
         if not len(own):
             continue
         people = rows.people(own, at - first, last - first)
-        fewest.append(int(people[people > 0].min()))
+        counts.append(people[people > 0])
         start, size = int(ends[first]), int(ends[last] - ends[first])
         index = own[:, None] * rows.codes.shape[1] + layout.features[at]
         place = rows.codes.ravel()[index] + (shift[at] - start)
-        total[start : start + size] = tally(tree, own, place, size)
-    return total, min(fewest, default=None)
+        total[start : start + size] = tally(tree, (own, at), place, size)
+    return total, np.concatenate(counts)
 
 
 def _by_tree(tree: Ints) -> Iterator[tuple[int, int, int]]:

@@ -68,7 +68,7 @@ class TreeMethod(PlainMethod, ABC):
     bases: numbers that trees begin from.
     bound: largest absolute value of one row's number; summed: what is summed, in words.
     columns: how many a node may split on.
-    subset_patients: as in ``Ask``.
+    least: fewest patients of a hospital in a node.
     options: the method's own; ``bins``, ``max_depth``, ``min_samples_leaf`` and ``min_subset_patients`` are read here.
     """
 
@@ -91,12 +91,7 @@ class TreeMethod(PlainMethod, ABC):
         self.contract = preparation.contract
         self.seed = study.study.seed
         self.classes = len(self.contract.classes)
-        self.subset_patients: int = self.options.min_subset_patients
-
-    @classmethod
-    def centralised(cls, study: Study) -> Study:
-        """Return the same study: one place makes the same sums."""
-        return study
+        self.least: int = self.options.min_subset_patients
 
     # What a method of trees says for itself.
 
@@ -115,6 +110,14 @@ class TreeMethod(PlainMethod, ABC):
     @abstractmethod
     def leaf(self, base: Floats, sums: Floats) -> Floats:
         """Return what leaves of these sums say, shape (k, outputs_of_leaf)."""
+
+    def groups(self, examples: Examples) -> NDArray[np.int64] | None:
+        """Return in which group each row goes through the trees, shape (n,), or None where rows go alone."""
+        return None
+
+    def fewest(self, people: NDArray[np.int64]) -> int:
+        """Return the fewest patients behind a sum. people: how many are in each node."""
+        return int(people.min())
 
     def closed(self, sums: Floats) -> NDArray[np.bool_]:
         """Return whether nothing is gained by splitting nodes of these sums."""
@@ -186,7 +189,7 @@ class TreeMethod(PlainMethod, ABC):
             stochastic_rounding=False,
             state_norm=averaging.norm(used(weights)),
             state_norm_bound=self.state_norm_bound,
-            subset_patients=self.subset_patients,
+            subset_patients=self.least,
         )
 
     def forecast(self) -> Forecast:
@@ -223,17 +226,18 @@ class TreeMethod(PlainMethod, ABC):
             return Contribution(arrays, float(len(examples)), examples.patient_count), NOTHING
         bins, base, grown = self._read(within("weights", state))
         rows = self._rows(bins, examples)
-        places = tree_growth.walk(grown, rows, partial(self.begin, rows), self.options.min_subset_patients)
+        places = tree_growth.walk(grown, rows, partial(self.begin, rows), self.least)
         tally = self.tally(grown, base, rows, labels)
-        total, fewest = tree_growth.sums(self._layout(bins, grown), grown, rows, places, tally, self.channels)
+        total, people = tree_growth.sums(self._layout(bins, grown), grown, rows, places, tally, self.channels)
         # A hospital that has left every open node sums nobody: no patient is nearer to that than all of them.
-        smallest = examples.patient_count if fewest is None else fewest
+        smallest = self.fewest(people) if len(people) else examples.patient_count
         return Contribution({"sums": total}, float(len(examples)), smallest), NOTHING
 
     def _rows(self, bins: Bins, examples: Examples) -> Rows:
         def make() -> Rows:
             names, patients = np.unique(examples.patients, return_inverse=True)
-            return Rows(bins, bins.codes(self.preparation.transform(examples).x), patients, names)
+            codes = bins.codes(self.preparation.transform(examples).x)
+            return Rows(bins, codes, patients, names, self.groups(examples))
 
         key = (self.preparation, bins.edges.tobytes(), self.seed, str(self.options))
         return examples.derived("tree rows", key, make)

@@ -13,7 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from shared.errors import StudyError
 from shared.examples import Part
+from shared.methods.base import Contribution, Total
 from shared.methods.gradient_boosting import GradientBoosting
+from shared.methods.tree_bins import Bins
 from shared.plan import PREPARE, TRAIN
 from shared.randomness import for_site
 from shared.study import Study
@@ -142,15 +144,94 @@ def test_a_hospital_that_was_restarted_answers_the_same() -> None:
     assert np.array_equal(*answers)
 
 
+def with_own_bins(least: int) -> tuple[GradientBoosting, Consortium, Any]:
+    """Every patient alone has a bin of x0, so that the sums by it say each one's weights; the state to begin from."""
+    options = {**OPTIONS, "iterations": 6, "learning_rate": 0.5, "bins": 128, "min_subset_patients": least}
+    consortium = dealt(boosting_study(method__options=options, method__rounds=13))
+    for number, site in enumerate(consortium.data.values()):
+        own = site.parts[Part.TRAINING]
+        own.values[:, 0] = np.sort(own.values[:, 0]).searchsorted(own.values[:, 0]) * 0.3 - 9.0 + 0.1 * number
+    plan, progress = consortium.run(ticking())
+    method: GradientBoosting = plan.method(progress.state, TRAIN)  # type: ignore[assignment]
+    return method, consortium, method.start()
+
+
+def asked(method: GradientBoosting, consortium: Consortium, state: Any) -> tuple[Any, list[Contribution]]:
+    """Return the state after one exchange, and what each hospital said."""
+    parts = [site.parts[Part.TRAINING] for site in consortium.data.values()]
+    said = [method.contribute(state, part, {}, for_site(7, "a", 1))[0] for part in parts]
+    sums = {name: sum(each.arrays[name] for each in said) for name in said[0].arrays}
+    return method.advance(state, Total(sums, 80.0, 3))[0], said
+
+
+def weights_of(state: Any, said: Contribution) -> Any:
+    """Return by node and bin of x0: how many rows (0 or 1), g and h."""
+    widths = Bins(state["weights/edges"]).widths
+    return said.arrays["sums"].reshape(-1, widths.sum(), 3)[:, : widths[0]]
+
+
+def effective(weights: Any) -> float:
+    """Return Kish's effective sample size; nobody stands out where all are zero."""
+    return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else float(len(weights))
+
+
+@pytest.mark.parametrize(("least", "expected"), [(1, 1), (4, 4)])
+def test_in_a_whole_run_no_fewer_patients_of_a_hospital_are_told_apart(least: int, expected: int) -> None:
+    """By the sums of one node; and by numbers of rows, of all nodes of all trees."""
+    method, consortium, state = with_own_bins(least)
+    there: dict[int, list[Any]] = {0: [], 1: [], 2: []}
+    fewest, told = [], []
+    following, _ = asked(method, consortium, state)
+    while not method.finished(state := following):
+        following, said = asked(method, consortium, state)
+        for site, each in enumerate(said):
+            there[site] += list(nodes := weights_of(state, each))
+            parts = [node[node[:, 0] > 0] for node in nodes if node.any()]
+            fewest += [effective(np.abs(part[:, channel])) for part in parts for channel in (1, 2)]
+            told += [int(np.unique(part, axis=0, return_counts=True)[1].min()) for part in parts]
+            assert each.smallest_subset is not None and each.smallest_subset >= expected
+    paths = [np.stack(nodes)[:, np.any(nodes, axis=0)[:, 0], 0] for nodes in there.values()]
+    together = min(int(np.unique(path, axis=1, return_counts=True)[1].min()) for path in paths)
+    assert expected == min(told)
+    assert min(together, *fewest) >= expected
+
+
+@pytest.mark.parametrize(("least", "expected"), [(1, [1]), (4, [4, 5, 6, 7])])
+def test_earlier_trees_that_are_sure_of_everybody_but_one_single_nobody_out(least: int, expected: list[int]) -> None:
+    """The first tree is in doubt about one bin of x0 alone, which is one patient of site c."""
+    method, consortium, state = with_own_bins(least)
+    state, _ = asked(method, consortium, state)
+    alone = int(Bins(state["weights/edges"]).codes(np.array([[0.0, 0.0, 0.0]]))[0, 0])
+    arrays = {
+        "feature": [0, -1, 0, -1, -1, -2],
+        "bin": [alone - 1, 0, alone, 0, 0, 0],
+        "left": [1, 0, 3, 0, 0, 0],
+        "fit/weight": [0] * 6,
+        "fit/gain": [0] * 6,
+    }
+    value = np.array([0.0, -60.0, 0.0, 0.0, -60.0, 0.0])[:, None]
+    state = {**state, "weights/value": value, **{f"weights/{k}": np.array(v, float) for k, v in arrays.items()}}
+    _, said = asked(method, consortium, state)
+    in_doubt = [np.count_nonzero(weights_of(state, each)[0, :, 2]) for each in said]
+    assert sum(in_doubt) in expected and 1 == np.count_nonzero(in_doubt)
+
+
 def test_too_few_rounds_are_told_with_what_to_write() -> None:
     with pytest.raises(StudyError, match="write rounds = 7"):
         boosting_study(method__rounds=6)
 
 
+def test_groups_of_different_folds_are_not_subtracted() -> None:
+    tuning = {"folds": 2, "grid": {"learning_rate": [0.1, 0.3]}}
+    boosting_study(tuning=tuning)
+    with pytest.raises(StudyError, match="only with min_subset_patients = 1"):
+        boosting_study(tuning=tuning, method__options={**OPTIONS, "min_subset_patients": 5})
+
+
 def test_what_the_trees_say_on_average_is_told_as_log_odds() -> None:
     plan, progress = dealt(boosting_study()).run(ticking())
-    said_of = plan.method(progress.state, TRAIN).interpretation(plan.result(progress.state)[TRAIN])
-    assert said_of.tables[1].head == ("from", "below", "log-odds of 1")
+    said = plan.method(progress.state, TRAIN).interpretation(plan.result(progress.state)[TRAIN])
+    assert said.dependences[0].names == ("log-odds of 1",)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.errors import Refusal, StudyError
 from shared.examples import Part
-from shared.methods.base import NOTHING
+from shared.methods.base import NOTHING, Total
 from shared.methods.design import Term
 from shared.methods.k_means import KMeans
 from shared.methods.k_means_tables import interpretation
@@ -75,33 +75,51 @@ def test_the_table_counts_every_row_by_cluster_and_class() -> None:
     assert weights["fit/labels"].sum(axis=1).tolist() == weights["fit/rows"].tolist()
 
 
-def test_with_a_smallest_subset_no_sum_and_no_change_of_one_is_of_fewer_patients() -> None:
-    consortium = random_consortium(study_of(5), SIZES)
+def membership(method: KMeans, sums: NDArray[np.float64], rows: NDArray[np.float64], first: int) -> Any:
+    """Return who is in each cluster: one column a patient, 1 at that patient and 0 at the others, from ``first`` on."""
+    columns = rows[:, first : first + SIZES["a"]]
+    low, high = columns.min(axis=0), columns.max(axis=0)
+    counts, totals = sums[..., :1], sums[..., 1:] * method.bounds
+    return (totals[..., first : first + SIZES["a"]] - counts * low) / (high - low)
+
+
+@pytest.mark.parametrize(("least", "expected"), [(1, 1), (5, 5)])
+def test_by_all_sums_of_a_run_and_of_other_centres_no_fewer_patients_are_told_apart(least: int, expected: int) -> None:
+    """Whatever is added or subtracted, of rounds and starts: patients who were always together stay together."""
+    features = 2 + SIZES["a"]
+    consortium = random_consortium(study_of(least, features=features, method__rounds=2), SIZES)
+    for name, site in consortium.data.items():
+        site.parts[Part.TRAINING].values[:, 2:] = np.eye(SIZES["a"]) if name == "a" else 0.0
+    plan, progress = consortium.run(ticking())
+    method = KMeans(study_of(least, features=features), plan.result(progress.state)[PREPARE])
+    parts = [site.parts[Part.TRAINING] for site in consortium.data.values()]
+    rows = method.preparation.transform(parts[0]).x
+    state, seen = dict(method.start()), []
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        said = [method.contribute(state, part, NOTHING, for_site(1, "a", number))[0] for part in parts]
+        assert said[0].smallest_subset is not None and said[0].smallest_subset >= expected
+        own = said[0].arrays
+        seen.append(membership(method, np.concatenate([own["rows"][..., None], own["sums"]], axis=2), rows, 2))
+        sums = {each: sum(contribution.arrays[each] for contribution in said) for each in own}
+        moved, _ = method.advance(state, Total(sums, 150.0, 3))
+        # Those of a cheat, after six rounds of the run.
+        drawn = rng.normal(size=state["centres"].shape) if number > 5 else moved["centres"]
+        state = {**state, "round": moved["round"], "centres": drawn}
+    together = np.rint(np.concatenate(seen).reshape(-1, SIZES["a"])).astype(int)
+    assert together.sum(axis=0).tolist() == [len(seen) * 2] * SIZES["a"]
+    assert expected == min(np.unique(together, axis=1, return_counts=True)[1])
+
+
+def test_a_site_that_was_started_anew_answers_the_same() -> None:
+    consortium = random_consortium(study_of(5, method__rounds=2), SIZES)
     plan, progress = consortium.run(ticking())
     method = KMeans(consortium.study, plan.result(progress.state)[PREPARE])
     state, rows = dict(method.start()), consortium.data["a"].parts[Part.TRAINING]
-    assert 150 == plan.result(progress.state)[TRAIN]["fit/rows"].sum()
-    for number in range(6):
-        contribution, memory = method.contribute(state, rows, NOTHING, for_site(1, "a", number))
-        assert contribution.smallest_subset is not None and contribution.smallest_subset >= 5
-        assert [40, 40] == contribution.arrays["rows"].sum(axis=1).tolist()
-        assert NOTHING == memory
-        past = np.concatenate([state["past"], state["centres"][None]])
-        state |= {"past": past, "centres": state["centres"] + 0.1 * number}
-
-
-def test_a_site_that_was_started_anew_finds_its_clusters_again() -> None:
-    consortium = random_consortium(study_of(5), SIZES)
-    plan, progress = consortium.run(ticking())
-    method = KMeans(consortium.study, plan.result(progress.state)[PREPARE])
-    state, rows = dict(method.start()), consortium.data["a"].parts[Part.TRAINING]
-    for number in range(4):
-        drawn = for_site(1, "a", number)
-        kept, _ = method.contribute(state, rows, NOTHING, drawn)
-        again, _ = method.contribute(state, rows.take(np.arange(len(rows))), NOTHING, drawn)
-        assert kept.arrays["sums"].tolist() == again.arrays["sums"].tolist()
-        past = np.concatenate([state["past"], state["centres"][None]])
-        state |= {"past": past, "centres": state["centres"] + 0.2}
+    method.contribute({**state, "centres": state["centres"] + 0.2}, rows, NOTHING, for_site(1, "a", 1))
+    kept, _ = method.contribute(state, rows, NOTHING, for_site(1, "a", 2))
+    again, _ = method.contribute(state, rows.take(np.arange(len(rows))), NOTHING, for_site(1, "a", 2))
+    assert kept.arrays["sums"].tolist() == again.arrays["sums"].tolist()
 
 
 def test_centres_that_the_study_has_not_are_refused() -> None:

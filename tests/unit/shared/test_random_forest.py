@@ -206,10 +206,11 @@ def test_a_state_with_open_nodes_at_several_depths_is_refused() -> None:
 
 def test_the_model_says_importances_and_dependences() -> None:
     method, results = grown()
-    importance, *dependences = method.interpretation(results[TRAIN]).tables
+    said = method.interpretation(results[TRAIN])
+    (importance,) = said.tables
     assert sum(float(row[1] or 0.0) for row in importance.rows) == pytest.approx(1.0)
-    assert dependences[0].head == ("from", "below", "probability of 1")
-    assert dependences[0].title == f"Partial dependence on {importance.rows[0][0]}"
+    assert importance.rows[0][0] == said.dependences[0].column
+    assert said.dependences[0].names == ("probability of 1",)
 
 
 def test_breast_cancer_is_told_as_well_as_by_scikit_learn() -> None:

@@ -19,9 +19,8 @@ from tests.builders import table_study
         ("random-forest", {"max_depth": 2}, 5),
         ("random-forest", {"max_depth": 2, "min_subset_patients": 7}, 7),
         ("k-means", {"clusters": 2}, 5),
-        # Rows are weighed or cross a margin, so that one may be told alone whatever the option says.
-        ("gradient-boosting", {"iterations": 2, "max_depth": 2, "min_subset_patients": 7}, 1),
-        ("svm", {"min_subset_patients": 7}, 1),
+        ("gradient-boosting", {"iterations": 2, "max_depth": 2, "min_subset_patients": 7}, 7),
+        ("svm", {"min_subset_patients": 7}, 7),
     ],
 )
 def test_a_method_says_to_how_many_patients_it_keeps(name: str, options: dict[str, Any], expected: int | None) -> None:

@@ -1,72 +1,63 @@
-"""Clusters of few patients of a hospital are never summed, nor are differences of few patients between two rounds."""
+"""Patients of a hospital are in subsets by groups, so that no sum is over few of them, and no difference of sums."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from shared.methods import subsets
+from tests.builders import examples_of
 
 SINGLE = np.arange(6)
 """Six rows of six patients."""
 
 
-def apart(*places: float, centres: tuple[float, ...] = (0.0, 1.0, 10.0)) -> np.ndarray:
-    return np.abs(np.subtract.outer(np.array(places), np.array(centres)))
+def alike(values: list[float], places: list[int], patients: np.ndarray = SINGLE, least: int = 3) -> list[int]:
+    return subsets.alike(np.array(values), np.array(places), patients, least).tolist()
 
 
-def test_each_row_is_in_the_nearest_cluster_where_one_patient_is_enough() -> None:
-    assert [0, 0, 0, 1, 1, 2] == subsets.nearest(apart(0, 0, 0, 1, 1, 9), SINGLE, 1).tolist()
+def test_patients_of_nearly_the_same_value_are_one_group() -> None:
+    assert [1, 0, 0, 1, 0, 1] == alike([5, 1, 2, 6, 3, 4], [0] * 6)
 
 
-def test_a_cluster_of_too_few_is_dissolved_into_the_nearest_that_is_left() -> None:
-    assert [0, 0, 0, 1, 1, 1] == subsets.nearest(apart(0, 0, 0, 1, 1, 9), SINGLE, 2).tolist()
+def test_patients_of_two_places_are_in_no_group_together() -> None:
+    assert [0, 1, 0, 1, 0, 1] == alike([1, 2, 3, 4, 5, 6], [0, 1] * 3)
 
 
-def test_patients_count_and_not_rows() -> None:
-    patients = np.array([0, 1, 2, 3, 4, 4])
-    assert [0, 0, 1, 1, 1, 1] == subsets.nearest(apart(0, 0, 1, 1, 9, 9), patients, 2).tolist()
+def test_a_group_has_so_many_patients_and_not_rows() -> None:
+    assert [0] * 6 == alike([1, 2, 3, 4, 5, 6], [0] * 6, np.array([0, 0, 1, 1, 2, 2]))
 
 
-BEFORE = np.array([0, 0, 0, 1, 1, 1])
+def similar(places: list[float], kinds: list[int], least: int = 2) -> list[int]:
+    found = subsets.similar(np.array(places)[:, None], np.array(kinds), np.arange(len(kinds)), least)
+    return np.unique(found, return_inverse=True)[1].tolist()
 
 
-def after(wanted: list[int], least: int) -> list[int]:
-    return subsets.moved(BEFORE, np.array(wanted), SINGLE, 3, least)[0].tolist()
+def test_the_farthest_patient_and_the_nearest_to_it_are_a_group_and_the_last_ones_are_all_one() -> None:
+    """From the mean 11 the farthest is 30; from what is left, 4.2, it is 9."""
+    assert [2, 2, 2, 1, 1, 0, 0] == similar([1, 2, 3, 7, 9, 25, 30], [0] * 7)
 
 
-def test_one_patient_alone_does_not_move() -> None:
-    assert [0, 0, 0, 1, 1, 1] == after([0, 0, 1, 1, 1, 1], 2)
-    assert [0, 0, 1, 1, 1, 1] == after([0, 0, 1, 1, 1, 1], 1)
+def test_patients_of_one_kind_are_a_group_while_there_are_enough() -> None:
+    assert [0, 1, 0, 1] == similar([1, 2, 3, 4], [0, 1, 0, 1])
+    assert [0, 0, 0] == similar([1, 2, 3], [0, 0, 1])
 
 
-def test_two_patients_who_change_places_do() -> None:
-    assert [0, 0, 1, 0, 1, 1] == after([0, 0, 1, 0, 1, 1], 2)
+def test_very_many_patients_are_in_groups_of_so_many() -> None:
+    places = np.random.default_rng(0).normal(size=(9000, 1))
+    found = subsets.similar(places, np.zeros(9000, int), np.arange(9000), 100)
+    assert 100 <= np.bincount(found).min() and np.bincount(found).max() < 200
 
 
-def test_nothing_moves_where_one_patient_would_stay_behind() -> None:
-    assert [0, 0, 0, 1, 1, 1] == after([0, 1, 1, 1, 1, 1], 2)
-    assert [1, 1, 1, 1, 1, 1] == after([1, 1, 1, 1, 1, 1], 2)
+def test_a_group_is_of_patients_and_all_rows_of_one_are_in_it() -> None:
+    patients = np.array([0, 0, 1, 2, 3, 3])
+    found = subsets.similar(np.array([[0.0], [9.0], [5.0], [8.0], [9.0], [9.0]]), np.zeros(6, int), patients, 2)
+    assert [1, 1, 1, 0, 0, 0] == np.unique(found, return_inverse=True)[1].tolist()[:6]
 
 
-def test_who_crosses_the_smallest_cut_stays_and_the_others_move() -> None:
-    """Between clusters 0 and 1, and 2 and 3, two patients move; from 1 to 2 one alone does."""
-    before = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3])
-    wanted = np.array([1, 0, 0, 1, 2, 3, 2, 2, 3])
-    found, cut = subsets.moved(before, wanted, np.arange(9), 4, 2)
-    assert [1, 0, 0, 1, 1, 3, 2, 2, 3] == found.tolist()
-    assert 2 == cut
-
-
-def test_the_smallest_cut_is_that_of_the_paper() -> None:
-    """Figure 1 of Stoer and Wagner 1997: weight 4, between nodes 3, 4, 7, 8 and 1, 2, 5, 6."""
-    edges = {(1, 2): 2, (1, 5): 3, (2, 3): 3, (2, 5): 2, (2, 6): 2, (3, 4): 4, (3, 7): 2, (4, 7): 2, (4, 8): 2}
-    edges |= {(5, 6): 3, (6, 7): 1, (7, 8): 3}
-    weights = np.zeros((8, 8))
-    for (a, b), weight in edges.items():
-        weights[a - 1, b - 1] = weights[b - 1, a - 1] = weight
-    cut, side = subsets.smallest_cut(weights)
-    assert 4 == cut
-    assert [3, 4, 7, 8] in [(np.flatnonzero(each) + 1).tolist() for each in (side, ~side)]
+def test_columns_are_compared_by_their_deviation_and_what_is_missing_is_the_mean() -> None:
+    examples = examples_of([[0, 7, np.nan], [40, 7, np.nan], [np.nan, 7, np.nan]], [0, 0, 1])
+    root = 1.5**0.5
+    assert np.allclose([[-root, 0, 0], [root, 0, 0], [0, 0, 0]], subsets.columns_of(examples), atol=1e-12)
 
 
 def test_a_class_of_few_hides_the_next_smallest_with_it() -> None:

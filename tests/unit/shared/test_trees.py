@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,11 @@ def test_patients_are_counted_and_not_their_rows() -> None:
     """Two rows of one patient are one patient: at the root, the others leave with that one."""
     rows = rows_of([LEFT, LEFT, RIGHT_HIGH, RIGHT_HIGH, RIGHT_HIGH], list("aacde"))
     assert walked(rows, 2) == [-1] * 5
+
+
+def test_a_group_goes_to_the_side_where_most_of_its_rows_belong() -> None:
+    rows = rows_of([LEFT, RIGHT_HIGH, RIGHT_HIGH, RIGHT_HIGH, RIGHT_LOW, LEFT, LEFT], list("abcdefg"))
+    assert walked(dataclasses.replace(rows, groups=np.array([0, 0, 0, 0, 1, 1, 1])), 3) == [4, 4, 4, 4, -1, -1, -1]
 
 
 def test_a_hospital_with_too_few_patients_for_a_tree_is_not_in_it() -> None:
