@@ -10,11 +10,14 @@ import numpy as np
 
 from server.charts import COLOURS
 from server.svg import GREY, drawn
+from shared.methods import METHODS
+from shared.methods.averaging import AveragingMethod
 from shared.metrics import Interval
 from shared.wording import plural, seconds_text
 from simulations import pages
 from simulations.attacks.membership import LOW_RATE, Attack
-from simulations.audit import CONFIDENCE_TEXT, Audit, audit_of
+from simulations.audit import Audit, audit_of
+from simulations.audit_canaries import CONFIDENCE_TEXT
 
 JSON, PAGE = "audit.json", "audit.html"
 
@@ -42,7 +45,10 @@ def render(found: Audit) -> str:
             "answer": verdict(found),
             "confidence": CONFIDENCE_TEXT,
             "low_rate": f"{100 * LOW_RATE:.0f} %",
-            "allowed": int(LOW_RATE * found.membership.others),
+            "allowed": int(LOW_RATE * found.membership.others) if found.membership else 0,
+            "says": METHODS[found.study.method.name].outputs,
+            "stages": [(stage, guessed, found.alone.get(stage)) for stage, guessed in canary.stages.items()],
+            "averages": issubclass(METHODS[found.study.method.name], AveragingMethod),
             "attacks": [
                 (name, _interval(attack.auc), _interval(attack.low_rate)) for name, attack in _attacks(found).items()
             ],
@@ -51,7 +57,7 @@ def render(found: Audit) -> str:
                 for stage, reach in canary.reaches.items()
             ],
             "seconds": seconds_text(found.seconds),
-            "roc": _safe(_roc(_attacks(found))),
+            "roc": _safe(_roc(_attacks(found))) if found.membership else "",
             "bounds": _safe(_bounds(found)),
         },
     )
@@ -59,13 +65,15 @@ def render(found: Audit) -> str:
 
 def rows(found: Audit) -> list[list[str]]:
     """Return the table for the command: a line of heads, then one for each attack."""
-    canary = found.canary
+    canary, guessed = found.canary, found.canary.guessed
     lines = [["attack", "AUC", "found"]]
     for name, attack in _attacks(found).items():
         rate = f"true positive rate {_interval(attack.low_rate)} at {100 * LOW_RATE:.0f} % false positives"
         lines.append([f"membership: {name}", _interval(attack.auc), rate])
-    guessed = f"{canary.right} of {canary.guesses} guesses right: epsilon at least {canary.bound:.2f}"
-    lines.append([f"canaries: {canary.canaries} in {plural(canary.runs, 'run')}", f"{canary.auc:.3f}", guessed])
+    right = f"{guessed.right} of {guessed.guesses} guesses right: epsilon at least {canary.bound:.2f}"
+    lines.append([f"canaries: {canary.canaries} in {plural(canary.runs, 'run')}", f"{guessed.auc:.3f}", right])
+    for stage, each in found.alone.items():
+        lines.append([f"totals of {stage}", "", f"{each.alone} of {each.patients} patients stand alone in a number"])
     return lines
 
 
@@ -77,8 +85,8 @@ def verdict(found: Audit) -> str:
     said = f"epsilon is at least {canary.bound:.2f}, with {CONFIDENCE_TEXT} confidence"
     if found.epsilon is None:
         return (
-            f"The study promises no differential privacy, and an aggregator guessed rightly in {canary.right} of"
-            f" {canary.guesses} cases who was in the data."
+            "The study promises no differential privacy, and an aggregator that knows all other patients guessed"
+            f" rightly in {canary.guessed.right} of {canary.guessed.guesses} cases who was in the data."
         )
     if canary.largest <= found.epsilon:
         return (
@@ -93,6 +101,8 @@ def verdict(found: Audit) -> str:
 
 def _attacks(found: Audit) -> dict[str, Attack]:
     membership = found.membership
+    if membership is None:
+        return {}
     attacks = {"Loss threshold": membership.loss}
     if membership.lira:
         attacks[f"LiRA, {membership.shadows} shadow models"] = membership.lira

@@ -75,6 +75,7 @@ def audit(  # noqa: PLR0917 - one parameter for each option
 
     Membership inference looks at the released model. Canaries, invented patients as extreme as the study's contract
     allows, are guessed from all that the aggregator sees; that gives a lower bound on epsilon, with 95 % confidence.
+    Without noise it is also counted how many patients stand alone in some number of a total.
 
     Leaves audit.html and audit.json in the output folder.
 

@@ -29,7 +29,7 @@ from shared.messages import (
     Shares,
     SharesRequest,
 )
-from shared.methods.base import word_plan
+from shared.methods.words import word_plan
 from shared.secagg import roster
 from shared.secagg.keys import SigningKey
 from shared.secagg.roster import Roster

@@ -1,9 +1,9 @@
 """Canaries: invented patients that are as conspicuous as a study's contract lets a patient be.
 
 Values are the ends of the declared ranges, any level, or missing; pixels are black or white. The label is the one that
-a model trained on the real patients thinks least likely. Of a pool of such patients those are taken whose rows, as the
-model reads them and scaled to one length, are least like each other (QR with column pivoting, Businger and Golub 1965,
-doi 10.1007/BF01436084): gradients of one direction could not be told apart in a sum.
+a model trained on the real patients thinks least likely; of a model that predicts none, any. Of a pool of such patients
+those are taken whose rows, as the model reads them and scaled to one length, are least like each other (QR with column
+pivoting, Businger and Golub 1965, doi 10.1007/BF01436084): gradients of one direction could not be told apart in a sum.
 
 They come to the hospitals as cells of a file, and go through the same checks as every other patient.
 """
@@ -79,8 +79,10 @@ def canaries_of(
     own, order = qr(rows.T, mode="r", pivoting=True)
     count = min(most, int((np.abs(np.diag(own)) >= _LEAST_OWN).sum()))
     chosen = raw.take(order[:count])
-    labels = _unlikely(study.data, trained, pool.take(order[:count]))
-    canaries = _checked(study, RawData({**chosen.columns, study.data.label: labels}, chosen.images, chosen.names))
+    if not trained.method.outputs:
+        labels = _unlikely(study.data, trained, pool.take(order[:count]))
+        chosen = RawData({**chosen.columns, study.data.label: labels}, chosen.images, chosen.names)
+    canaries = _checked(study, chosen)
     names = list(data)
     homes = tuple(names[index % len(names)] for index in range(count))
     for name, site in data.items():

@@ -11,14 +11,16 @@ and x / e is the logarithm of the odds that a canary was in (Verdu 1998, "Multiu
 that is surest is then taken as known, if it is sure enough, and the others are looked at again without it. v is taken
 from what of y no canary explains: where noise is missing, the adversary notices.
 
-Sums that add up patient by patient (the preparation, the gradients of ``private-logistic-regression``) are as above. A
-method that averages trained weights is not linear in its patients: there a vector is how the canary alone would move
-the weights, of a length that is learned from y, and directions in which others would move them are left out, because
-nobody knows which patients a step of training drew.
+What a canary adds is worked out by the hospitals' own functions (``presence.py``). Where it depends on who else is
+there, a is what it adds to its hospital's real patients, and how canaries change what others of them add is among the
+noise. A method that averages trained weights is not linear in its patients: there a vector is how the canary alone
+would move the weights, of a length that is learned from y, and directions in which others would move them are left out,
+because nobody knows which patients a step of training drew.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,27 +32,16 @@ from numpy.typing import NDArray
 from client.data.split import SiteData
 from shared import layout
 from shared.examples import Arrays, Examples, Part, concatenate
-from shared.methods import METHODS
-from shared.methods.averaging import AveragingMethod
-from shared.methods.base import NOTHING, Ask, Influence, Method, within
-from shared.methods.logistic_regression_private import PrivateLogisticRegression
+from shared.methods.base import NOTHING, Ask, Influence
 from shared.methods.neural import Neural
 from shared.methods.neural_private import PrivateNeural
-from shared.methods.preparation import PreparationMethod
-from shared.randomness import Randomness, for_site
-from simulations.attacks.observed import Observed, Seen
-
-Floats = NDArray[np.float64]
+from simulations.attacks.canaries import Canaries
+from simulations.attacks.observed import Observed
+from simulations.attacks.presence import NO_CHANCE, Asked, Floats, Person, Rows, asked_of
 
 _OTHERS = 200
 """Rows of real patients whose directions are left out, where a method averages weights."""
 _NO_PART = 1e-6
-_ADDS_UP = (PreparationMethod, PrivateLogisticRegression)
-"""Methods whose contribution is a sum over patients of what each adds alone."""
-READ = tuple(name for name, method in METHODS.items() if issubclass(method, (*_ADDS_UP, AveragingMethod)))
-"""Names of the methods whose training sums ``read`` understands."""
-
-
 _LEAST_NOISE = 1e-4
 """Standard deviation of noise, as a share of what the largest canary adds, below which noise counts as this."""
 _CERTAIN = 6.0
@@ -59,7 +50,7 @@ _CERTAIN = 6.0
 
 @dataclass(eq=False)
 class Evidence:
-    """Running sums over what one stage of a run showed, in units of the noise that should be there.
+    """Running sums over what one or more sums of a run showed, in units of the noise that should be there.
 
     gram: A'A, shape (k, k).
     match: A'(y - A 1/2), shape (k,).
@@ -146,38 +137,41 @@ class Reach:
 class Reading:
     """What one run gave away.
 
-    log_odds: that a canary was in, by the sums; shape (k,).
+    log_odds: that a canary was in, by all sums; shape (k,).
+    by_stage: the same, by the sums of one stage alone.
     reaches: by stage, where the method declares an influence and its sums add up.
     """
 
     log_odds: Floats
+    by_stage: Mapping[str, Floats]
     reaches: Mapping[str, Reach] = field(default_factory=dict)
 
 
-def read(observed: Observed, others: Mapping[str, SiteData], canaries: Sequence[Examples]) -> Reading:
+def read(observed: Observed, others: Mapping[str, SiteData], canaries: Canaries) -> Reading:
     """Return what all sums of a run say of the canaries.
 
     others: the sites' data without any canary.
-    canaries: each canary's rows alone.
     """
-    count = len(canaries)
-    stages: dict[str, Evidence] = {}
+    stages: dict[str, list[Evidence]] = {}
     reaches: dict[str, Reach] = {}
-    known = [site.parts[Part.TRAINING] for site in others.values()]
-    for seen in observed.seen:
-        name = observed.plan.stage(seen.state)
-        method, state = observed.plan.method(seen.state, name), within(name, seen.state)
-        ask = method.asks(state)
-        evidence = stages.setdefault(name, Evidence(np.zeros((count, count)), np.zeros(count)))
-        if isinstance(method, _ADDS_UP):
-            said, moved = _added(method, ask, state, seen, known, canaries)
-            evidence.add(said, moved, _deviation(ask))
-            if ask.influence:
-                reaches[name] = _farthest(reaches.get(name), moved, ask.influence)
+    sites = {name: Rows(site.parts[Part.TRAINING]) for name, site in others.items()}
+    people = [Person(rows, sites[home], joins=True) for rows, home in zip(canaries.each, canaries.homes, strict=True)]
+    for asked in asked_of(observed):
+        ask, found = asked.ask, stages.setdefault(asked.stage, [])
+        # Canaries that change what others add leave more unexplained in one sum than in another: each has its own v.
+        if not found or ask.data_dependent_subsets:
+            found.append(Evidence(np.zeros((len(people), len(people))), np.zeros(len(people))))
+        if asked.averages:
+            known = [site.rows for site in sites.values()]
+            found[-1].add(*_averaged(asked, known, canaries.each), 1.0)
+            found[-1].known_length = False
         else:
-            evidence.add(*_averaged(method, state, seen, known, canaries), 1.0)
-            evidence.known_length = False
-    return Reading(log_odds(list(stages.values())), reaches)
+            said, moved = _added(asked, list(sites.values()), people)
+            found[-1].add(said, moved, _deviation(ask))
+            if ask.influence:
+                reaches[asked.stage] = _farthest(reaches.get(asked.stage), moved, ask.influence)
+    by_stage = {name: log_odds(found) for name, found in stages.items()}
+    return Reading(log_odds(list(itertools.chain(*stages.values()))), by_stage, reaches)
 
 
 def _deviation(ask: Ask) -> float:
@@ -192,30 +186,37 @@ def _farthest(before: Reach | None, moved: Floats, influence: Influence) -> Reac
     return Reach(max(l1, before.l1), max(l2, before.l2), influence) if before else Reach(l1, l2, influence)
 
 
-def _added(
-    method: Method[Any], ask: Ask, state: Arrays, seen: Seen, known: Sequence[Examples], canaries: Sequence[Examples]
-) -> tuple[Floats, Floats]:
-    """Return a sum less what the others added, and what each canary adds, by the site's own function."""
+def _added(asked: Asked, sites: Sequence[Rows], canaries: Sequence[Person]) -> tuple[Floats, Floats]:
+    """Return a sum less what the others added, and what each canary adds."""
+    said = asked.total - np.sum([site.part(asked) for site in sites], axis=0)
+    if not asked.ask.data_dependent_subsets:
+        return said, np.array([canary.adds(asked) for canary in canaries])
+    # Trees sum a million numbers, of which a canary has part in a few.
+    places, values = zip(*(_part_of(canary.adds(asked)) for canary in canaries), strict=True)
+    touched = np.unique(np.concatenate(places))
+    moved = np.zeros((len(canaries), len(touched)))
+    for row, where, what in zip(moved, places, values, strict=True):
+        row[np.searchsorted(touched, where)] = what
+    return said[touched], moved
 
-    def part(rows: Examples) -> Floats:
-        return layout.to_vector(ask.entries, method.contribute(state, rows, NOTHING, _NO_CHANCE)[0].arrays)
 
-    said = layout.to_vector(ask.entries, {entry.name: seen.total.arrays[entry.name] for entry in ask.entries})
-    return said - np.sum([part(rows) for rows in known], axis=0), np.array([part(rows) for rows in canaries])
+def _part_of(vector: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return where a vector is not zero, and what it is there."""
+    places = np.flatnonzero(vector)
+    return places, vector[places]
 
 
-def _averaged(
-    method: Any, state: Arrays, seen: Seen, known: Sequence[Examples], canaries: Sequence[Examples]
-) -> tuple[Floats, Floats]:
+def _averaged(asked: Asked, known: Sequence[Examples], canaries: Sequence[Examples]) -> tuple[Floats, Floats]:
     """Return how the mean moved, and how each canary alone would move it, both without the others' direction."""
+    method: Any = asked.method
 
     def direction(rows: Examples) -> Floats:
         # Without noise: the adversary computes a gradient, it does not send one.
         step = Neural.contribute if isinstance(method, Neural) else type(method).contribute
-        contribution, _ = step(method, state, rows, NOTHING, _NO_CHANCE)
+        contribution, _ = step(method, asked.state, rows, NOTHING, NO_CHANCE)
         return _flat(contribution.arrays) / contribution.weight
 
-    said = _flat(seen.total.arrays) / seen.total.weight
+    said = _flat(layout.from_vector(asked.ask.entries, asked.total)) / asked.weight
     moved = np.array([direction(rows) for rows in canaries])
     if isinstance(method, PrivateNeural):
         longest = method.options.learning_rate * method.privacy.clipping_norm
@@ -237,7 +238,3 @@ def _span(vectors: Floats) -> Floats:
 
 def _flat(arrays: Arrays) -> Floats:
     return np.concatenate([array.ravel() for name, array in sorted(arrays.items()) if name.startswith("update/")])
-
-
-_NO_CHANCE: Randomness = for_site(0, "adversary", 0)
-"""What the adversary's own computations draw from: these methods draw nothing, or the order of one canary's rows."""

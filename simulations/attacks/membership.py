@@ -1,7 +1,7 @@
 """Membership inference: who trained the released model? From the model alone, and with shadow models.
 
 Both attacks look at the model as anybody may to whom it was released. A patient's fit is the mean over the patient's
-rows of the log-odds of the true class (for a number: minus the absolute error).
+rows of the log-odds of the true class (for a number: minus the absolute error), as the method's own ``scores`` say.
 
 - Loss threshold (Yeom, Giacomelli, Fredrikson and Jha 2018, "Privacy Risk in Machine Learning", CSF, arXiv:1709.01604):
   patients whom the model fits well are called members.
@@ -123,17 +123,22 @@ def infer(
     data: the hospitals' patients.
     model: trained on those to train on.
     train: trains a shadow model on other hospitals' data.
-    shadows: number of shadow models; LiRA needs two.
+    shadows: number of shadow models; LiRA needs two. One that has no estimate is left out.
     """
     patients = Patients(data)
     members = patients.members
     fits = patients.fits(model)
+    present, shadow_fits = [], []
+    for trains in [patients.some(float(members.mean()), drawn) for _ in range(shadows if shadows >= 2 else 0)]:
+        shadow = train(patients.dealt(trains))
+        if not shadow.no_estimate:
+            present.append(trains)
+            shadow_fits.append(patients.fits(shadow))
     lira = None
-    if shadows >= 2:
-        present = np.array([patients.some(float(members.mean()), drawn) for _ in range(shadows)])
-        shadow_fits = np.array([patients.fits(train(patients.dealt(trains))) for trains in present])
-        lira = measure(likelihood_ratios(fits, shadow_fits, present), members, drawn)
-    return Membership(int(members.sum()), int((~members).sum()), measure(fits, members, drawn), lira, shadows)
+    if len(present) >= 2:
+        ratios = likelihood_ratios(fits, np.array(shadow_fits), np.array(present))
+        lira = measure(ratios, members, drawn)
+    return Membership(int(members.sum()), int((~members).sum()), measure(fits, members, drawn), lira, len(present))
 
 
 def likelihood_ratios(fits: Floats, shadow_fits: Floats, present: NDArray[np.bool_]) -> Floats:

@@ -23,6 +23,7 @@ from client.site import Site, SiteState, answer
 from server.strategies import server_optimizer
 from server.training import Observers, Progress, run_study
 from server.transport import Arrival
+from shared.errors import NoEstimate
 from shared.examples import Arrays, Examples
 from shared.messages import Request
 from shared.methods.base import Measurements, Total, within
@@ -50,13 +51,15 @@ class Observed:
     """A trained study.
 
     plan: the study as one method.
-    state: after the training.
+    state: after the training, or the last one that was broadcast.
     seen: every sum of preparation and training, in order.
+    no_estimate: why there is no model, if there is none: extreme patients can bring that about. Sums were seen.
     """
 
     plan: InTurn
     state: Arrays
     seen: tuple[Seen, ...]
+    no_estimate: NoEstimate | None = None
 
     @cached_property
     def method(self) -> Any:
@@ -65,7 +68,12 @@ class Observed:
 
     @cached_property
     def weights(self) -> Arrays:
-        """The weights that would be released."""
+        """The weights that would be released.
+
+        Raises: NoEstimate.
+        """
+        if self.no_estimate:
+            raise self.no_estimate
         weights: Arrays = self.method.result(within(TRAIN, self.state))
         return weights
 
@@ -120,5 +128,8 @@ def observe(study: Study, data: Mapping[str, SiteData], entropy: Entropy = secre
     sites = local_sites(study, plan, data, entropy)
     identities = {name: site.member.signing.public for name, site in sites.items()}
     start = Progress(run=uuid.uuid4().hex, state=plan.start())
-    progress = run_study(study, plan, identities, _Sites(sites), start, Observers(clock=time.perf_counter))
+    try:
+        progress = run_study(study, plan, identities, _Sites(sites), start, Observers(clock=time.perf_counter))
+    except NoEstimate as error:
+        return Observed(plan, plan.seen[-1].state, tuple(plan.seen), error)
     return Observed(plan, progress.state, tuple(plan.seen))

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.errors import StudyError
+from shared.errors import NoEstimate, StudyError
 from shared.examples import Part
 from shared.privacy.noise import Stream
 from simulations import audit_page
-from simulations.audit import Audit, Effort, audit, audit_of, judge_guesses
+from simulations.audit import Audit, Effort, audit, audit_of
+from simulations.audit_canaries import judge_guesses
 from tests.builders import table_study
 from tests.unit.simulations.attacks import planted
 from tests.unit.simulations.attacks.audited import insecure_entropy, private_study, three_hospitals
@@ -43,7 +44,7 @@ def test_noise_left_out_is_found_with_95_percent_confidence(monkeypatch: pytest.
     planted.noise_left_out(monkeypatch)
     found = audited()
 
-    assert found.canary.guesses == found.canary.right
+    assert found.canary.guessed.guesses == found.canary.guessed.right
     assert found.canary.bound > 3.0
     assert "epsilon is above 3.28 with 95 % confidence: 81 of 81 guesses" in found.contradictions[0]
 
@@ -101,7 +102,7 @@ def test_a_study_without_privacy_promises_nothing_and_gives_every_canary_away() 
     )
 
     assert found.epsilon is None
-    assert found.canary.guesses == found.canary.right
+    assert found.canary.guessed.guesses == found.canary.guessed.right
     assert () == found.contradictions
     assert "promises no differential privacy" in audit_page.verdict(found)
 
@@ -112,9 +113,9 @@ def test_the_surest_nine_tenths_are_guessed() -> None:
     scores = np.where(present, 1.0, -1.0) * np.arange(1, 11)
     scores[0] = -0.1
 
-    judged = judge_guesses(present, scores, 0.0)
+    judged = judge_guesses(present, scores)
 
-    assert (10, 9, 9) == (judged.canaries, judged.guesses, judged.right)
+    assert (9, 9) == (judged.guesses, judged.right)
 
 
 def test_an_audit_that_could_not_contradict_the_study_says_so() -> None:
@@ -136,6 +137,7 @@ def test_the_page_and_the_numbers_are_written_and_need_nothing_else(tmp_path: Pa
     assert (1.0, 1e-5, 0.95) == (numbers["epsilon"], numbers["delta"], numbers["confidence"])
     assert {"l1": pytest.approx(0.3), "l2": pytest.approx(0.1)} == numbers["canaries"]["influence"]["train"]["declared"]
     assert 180 == numbers["membership"]["members"]
+    assert {} == numbers["alone_in_a_total"]
 
 
 def test_where_a_column_marks_the_held_out_patients_the_attacked_model_is_trained_on_others() -> None:
@@ -149,6 +151,7 @@ def test_where_a_column_marks_the_held_out_patients_the_attacked_model_is_traine
     found = audit(study, data, Effort(runs=1, shadows=0), told.append, insecure_entropy(1))
 
     assert "membership: the model on another split, by chance" in told
+    assert found.membership is not None
     assert 240 == found.membership.members + found.membership.others
     assert found.membership.loss.auc.low < 0.5 < found.membership.loss.auc.high
 
@@ -163,7 +166,55 @@ def test_a_study_for_whole_hospitals_is_not_audited_by_invented_patients() -> No
         audit(study, {}, Effort())
 
 
-def test_a_method_whose_sums_nobody_reads_is_refused_before_anything_runs() -> None:
-    study = table_study(method__name="random-forest", method__rounds=9)
-    with pytest.raises(StudyError, match=r"reads the training sums of logistic-regression, .* 'random-forest'"):
+def test_a_method_that_reads_no_prepared_columns_is_refused_before_anything_runs() -> None:
+    study = table_study(method__name="describe", method__rounds=1)
+    with pytest.raises(
+        StudyError, match=r"by logistic-regression, .*treatment-policy. Received: the method 'describe'"
+    ):
         audit(study, {}, Effort())
+
+
+WITHOUT_NOISE: dict[str, dict[str, Any]] = {
+    "linear-regression": {"method__options__alpha": 1.0, "data__columns__y": {"type": "number", "range": [0, 1]}},
+    "glm": {"method__options": {"family": "logistic", "l2": 1.0}},
+    "svm": {},
+    "random-forest": {"method__options__trees": 2, "method__options__max_depth": 2},
+    "gradient-boosting": {"method__options__iterations": 1, "method__options__max_depth": 2},
+}
+
+
+@pytest.mark.parametrize("method", WITHOUT_NOISE)
+def test_training_sums_without_noise_tell_who_was_in_whatever_the_method(method: str) -> None:
+    """Hospitals hold back what is of fewer than five of their patients where the data choose; a sum still tells."""
+    study = table_study(8, method__name=method, method__rounds=25, **WITHOUT_NOISE[method])
+
+    found = audit(study, three_hospitals(15, 5), Effort(runs=1, shadows=0), entropy=insecure_entropy(1))
+
+    told = found.canary.stages["train"]
+    assert told.guesses == told.right
+    assert told.guesses >= 5
+    assert found.membership is not None
+
+
+def test_of_a_model_that_predicts_no_label_only_the_sums_are_attacked(tmp_path: Path) -> None:
+    study = table_study(8, method__name="pca", method__rounds=1)
+    found = audit(study, three_hospitals(), Effort(runs=1), entropy=insecure_entropy(1))
+    audit_page.write(found, tmp_path)
+
+    assert found.membership is None
+    assert ["attack", "canaries: 9 in 1 run", "totals of prepare", "totals of train"] == [
+        row[0] for row in audit_page.rows(found)
+    ]
+    assert "says its values on the principal components, and not the label" in (tmp_path / "audit.html").read_text()
+
+
+def test_a_study_without_an_estimate_has_nothing_to_attack() -> None:
+    """Of each hospital's patients the label is the sign of the first feature: the classes are separated."""
+    data = three_hospitals()
+    for hospital in data.values():
+        for rows in hospital.parts.values():
+            rows.labels[:] = rows.values[:, 0] > 0
+
+    study = table_study(8, method__name="glm", method__rounds=30, method__options__family="logistic")
+    with pytest.raises(NoEstimate, match="x0"):
+        audit(study, data, Effort(), entropy=insecure_entropy(1))

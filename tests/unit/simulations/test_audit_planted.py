@@ -66,11 +66,11 @@ def test_a_planted_mistake_is_found_as_the_privacy_page_says(
     plant(monkeypatch)
     found = audited()
     canary = found.canary
-    print(f"\n| {name} | {canary.right} of {canary.guesses} | {canary.bound:.2f} | {verdict(found)} |")
+    print(f"\n| {name} | {canary.guessed.right} of {canary.guessed.guesses} | {canary.bound:.2f} | {verdict(found)} |")
     page = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
     row = re.search(ROW.format(name), page)
     assert row
 
     assert _without_ratio(verdict(found)) == _without_ratio(row[4])
     assert float(row[3]) == pytest.approx(canary.bound, abs=0.1)
-    assert int(row[1]) / int(row[2]) == pytest.approx(canary.right / canary.guesses, abs=0.03)
+    assert int(row[1]) / int(row[2]) == pytest.approx(canary.guessed.right / canary.guessed.guesses, abs=0.03)

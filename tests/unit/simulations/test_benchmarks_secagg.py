@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.methods.base import word_plan
+from shared.methods.words import word_plan
 from simulations.benchmarks import secagg, secagg_costs, secagg_masking
 from simulations.benchmarks.secagg import Line
 from simulations.benchmarks.secagg_rounds import (

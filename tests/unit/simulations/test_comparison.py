@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from shared.examples import Part
 from shared.plan import EVALUATE, EVERYONE, PREPARE
-from simulations.comparison import POOLED, compare, exact_sums
+from simulations.comparison import POOLED, compare, exact_sums, in_one_place
 from simulations.local import Consortium
 from tests.builders import examples_of, random_consortium, site_of, table_study, ticking
 
@@ -122,3 +122,12 @@ def test_the_same_consortium_gives_the_same_judgements() -> None:
     assert first.pooled is not None
     assert second.pooled is not None
     assert dataclasses.asdict(first.pooled)["metrics"] == dataclasses.asdict(second.pooled)["metrics"]
+
+
+def test_patients_of_two_hospitals_with_the_same_id_stay_two_patients() -> None:
+    a, b = examples_of([[1.0], [2.0]], [0, 1], first=0), examples_of([[3.0], [4.0]], [0, 1], first=1)
+    assert 1 == len(set(a.patients) & set(b.patients))
+    rows = in_one_place({"a": a, "b": b})
+    assert 4 == rows.patient_count
+    # Only what two have gets another name: a forest's part of the patients follows from it.
+    assert [True, False, False, True] == [name in {*a.patients, *b.patients} for name in rows.patients]

@@ -22,7 +22,7 @@ from shared.examples import Part
 from shared.study import Study, load_study
 from simulations.datasets import DATASETS
 from simulations.datasets.base import DataFile, Dataset, cache_folder, fetch, load, locate, read_checked
-from simulations.datasets.parkinsons import forecast, sessions, worsening
+from simulations.datasets.parkinsons import forecast, sessions
 from simulations.datasets.pneumonia import content_order
 from simulations.datasets.splice import joined
 
@@ -265,16 +265,6 @@ def test_no_x_ray_is_on_both_sides_of_the_published_split() -> None:
     assert {part: len(rows) for part, rows in data.parts.items()} == {Part.TRAINING: 5232, Part.HELD_OUT: 624}
 
 
-def test_a_patient_is_worse_from_five_points_above_the_first_score() -> None:
-    patients = np.array(["a", "a", "a", "b", "b"])
-    days, scores = np.array([5.0, 65.0, 35.0, 0.0, 90.0]), np.array([30.0, 36.0, 35.0, 20.0, 24.9])
-    found = worsening(patients, days, scores)
-    assert ["yes", "", "", "no", ""] == found["worse"].tolist()
-    assert [30.0, 90.0] == found["days_until_worse"][[0, 3]].tolist()
-    assert [30.0, 20.0] == found["first_total_UPDRS"][[0, 3]].tolist()
-    assert np.isnan(found["days_until_worse"][[1, 2, 4]]).all()
-
-
 @REAL
 def test_parkinsons_has_42_patients_and_carrying_the_last_score_forward_errs_by_2_26() -> None:
     columns = load(DATASETS["parkinsons_telemonitoring"], SHELF).columns
@@ -282,7 +272,6 @@ def test_parkinsons_has_42_patients_and_carrying_the_last_score_forward_errs_by_
     error = np.abs(columns["last_total_UPDRS"] - columns["late_total_UPDRS"])
     assert (2051, 2.261) == (np.isfinite(error).sum(), round(float(np.nanmean(error)), 3))
     assert 990 == np.isfinite(columns["session"]).sum()
-    assert (42, 23) == (np.isfinite(columns["days_until_worse"]).sum(), (columns["worse"] == "yes").sum())
 
 
 @REAL

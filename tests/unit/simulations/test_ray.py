@@ -17,7 +17,7 @@ from shared.errors import DependencyMissing
 from shared.examples import Part
 from shared.messages import Request
 from shared.secagg.keys import ExchangeKey
-from simulations import ray
+from simulations import ray, ray_cluster
 from simulations.local import LocalTransport
 from tests.secure import Hospitals, Loss, LossyTransport, RecordingTransport, powers, secure_study
 
@@ -85,11 +85,11 @@ def test_a_hospital_that_has_answered_goes_by_its_own_memory() -> None:
 def test_without_ray_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python marks what cannot be imported
     with pytest.raises(DependencyMissing, match=r'-m pip install "consilium\[bench\]"'):
-        ray.require()
+        ray_cluster.require()
 
 
 def test_tensorflow_is_hidden_from_what_does_not_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    with ray.without_tensorflow(), pytest.raises(ModuleNotFoundError):
+    with ray_cluster.without_tensorflow(), pytest.raises(ModuleNotFoundError):
         import_module("tensorflow")
     assert "tensorflow" not in sys.modules

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client import approval
-from client.approval import Proposal
+from client import approving
+from client.approving import Proposal
 from client.policy import Policy
 from server.strategies import server_optimizer
 from server.training import Progress, run_study
@@ -77,7 +77,7 @@ class World:
         training, rest = (self.rows[name].take(patients[which]) for which in (~held_out, held_out))
         data = site_of(name, training, rest)
         proposal = Proposal(self.desks.study, STUDY, data, "small", self.desks.identities, CODE, 9)
-        approval.approve(self.desks.folder / name, proposal, NOW)
+        approving.approve(self.desks.folder / name, proposal, NOW)
 
     def exchange(self, requests: Mapping[str, Request], deadline_s: float) -> Iterator[Arrival]:
         for site, request in requests.items():

@@ -58,7 +58,7 @@ def test_the_adversary_knows_everything_but_the_coins() -> None:
     present = np.array([True, False, True, True, False])
 
     observed = observe(study, canaries.put(data, present), insecure_entropy(2))
-    reading = read(observed, data, canaries.each)
+    reading = read(observed, data, canaries)
 
     assert {"prepare", "train"} == set(reading.reaches)
     assert reading.reaches["train"].l2 == pytest.approx(0.1)

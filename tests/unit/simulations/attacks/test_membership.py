@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from client.data.split import SiteData
 from shared.examples import Part
+from shared.metrics import Interval
+from shared.study import Study
 from simulations.attacks.membership import Patients, infer, likelihood_ratios, measure
 from simulations.attacks.observed import Observed, observe
 from tests.builders import examples_of, site_of, table_study
@@ -121,3 +124,68 @@ def test_one_shadow_model_is_no_distribution() -> None:
         return observe(study, dealt, insecure_entropy(1))
 
     assert infer(data, train(data), train, 1, np.random.default_rng(1)).lira is None
+
+
+def told(study: Study, labels: NDArray[np.float64]) -> Interval:
+    """AUC of the loss threshold against a model of labels that are pure chance; a third of the patients trained it."""
+    third = len(labels) // 3
+    rows = examples_of(np.random.default_rng(1).normal(size=(len(labels), len(study.data.features))), labels)
+    data = {"a": site_of("a", rows.take(np.arange(third)), rows.take(np.arange(third, len(labels))))}
+
+    def train(dealt: Mapping[str, SiteData]) -> Observed:
+        return observe(study, dealt, insecure_entropy(1))
+
+    return infer(data, train(data), train, 0, np.random.default_rng(1)).loss.auc
+
+
+def forest(rows_of_a_leaf: int) -> Study:
+    options = {"trees": 20, "min_samples_leaf": rows_of_a_leaf, "min_subset_patients": 1, "sample_fraction": 1.0}
+    return table_study(4, method__name="random-forest", method__rounds=9, method__options=options)
+
+
+def test_a_forest_whose_leaves_are_single_patients_gives_them_away() -> None:
+    assert told(forest(rows_of_a_leaf=1), np.arange(120) % 2.0).low > 0.95
+
+
+def test_a_forest_whose_leaves_are_many_patients_does_not() -> None:
+    found = told(forest(rows_of_a_leaf=100), np.arange(600) % 2.0)
+
+    assert found.low < 0.5 < found.high
+
+
+def glm(columns: int) -> Study:
+    options = {"family": "logistic", "l2": 0.1}
+    return table_study(columns, method__name="glm", method__rounds=25, method__options=options)
+
+
+def test_a_glm_of_nearly_as_many_columns_as_patients_gives_them_away() -> None:
+    assert told(glm(columns=30), np.arange(120) % 2.0).low > 0.6
+
+
+def test_a_glm_of_one_column_does_not() -> None:
+    found = told(glm(columns=1), np.arange(120) % 2.0)
+
+    assert found.low < 0.5 < found.high
+
+
+def test_of_a_label_that_is_a_number_the_error_tells() -> None:
+    study = table_study(
+        30, method__name="linear-regression", method__rounds=3, data__columns__y={"type": "number", "range": [0, 1]}
+    )
+
+    assert told(study, np.random.default_rng(2).uniform(size=120)).low > 0.8
+
+
+def test_a_shadow_model_without_an_estimate_is_left_out() -> None:
+    data = three_hospitals(held_out=10)
+    study = table_study(8, method__name="glm", method__rounds=30, method__options__family="logistic")
+    fine = observe(study, data, insecure_entropy(1))
+    separated = three_hospitals(held_out=10)
+    for hospital in separated.values():
+        hospital.parts[Part.TRAINING].labels[:] = hospital.parts[Part.TRAINING].values[:, 0] > 0
+    models = iter([fine, observe(study, separated, insecure_entropy(1)), fine])
+
+    found = infer(data, fine, lambda _dealt: next(models), 3, np.random.default_rng(1))
+
+    assert 2 == found.shadows
+    assert found.lira is not None
