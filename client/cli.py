@@ -77,11 +77,12 @@ def join(
     Example: consilium-client join charite WELCOME.json
     """
     from client import identity
+    from client.welcome import read_welcome
     from shared import audit
     from shared.enrolment import grouped
     from shared.errors import EnrolmentError
 
-    found = identity.read_welcome(welcome)
+    found = read_welcome(welcome)
     print(f"{found.consortium} at {found.address}")
     print(f"fingerprint  {grouped(found.fingerprint)}")
     if not yes and not _agreed("Is it the fingerprint that the coordinator read to you?"):
@@ -155,7 +156,7 @@ def approve(
 
     Example: consilium-client approve charite heart_disease.toml --roster ROSTER.json
     """
-    from client import approval, costs, identity
+    from client import approval, approving, costs, identity
     from client.locking import study_lock
     from client.review import changes, review, roster_for
     from shared.errors import ApprovalError
@@ -166,7 +167,7 @@ def approve(
     found = review(folder, study, own.name, own.signing, data)
     proposal = found.proposal(members.identities, code_digest())
     print(found.describe(len(members.members)))
-    approval.check_policy(proposal)
+    approving.check_policy(proposal)
     before = approval.readable(folder, found.study.digest)
     if changed := changes(before, proposal):
         print(f"\n{changed}")
@@ -181,7 +182,7 @@ def approve(
             )
         if found.owed:
             costs.begin(folder, found.owed, now)
-        made = approval.approve(folder, proposal, now, lambda each: _record(folder, "approved", now, each))
+        made = approving.approve(folder, proposal, now, lambda each: _record(folder, "approved", now, each))
     print(f"\napproved {made.study.name} for {made.runs} run(s), snapshot {made.cohort[:16]}, code {made.code[:16]}")
 
 
@@ -192,17 +193,19 @@ def withdraw(
 ) -> None:
     """Take back an approval: the node answers nothing more of this study, and the snapshot of the patients is deleted.
 
+    Images of patients in the hospital's own report are taken out, too.
+
     STUDY is a study file, a study's name, or its digest. What has left cannot be taken back; the record of it stays.
 
     Example: consilium-client withdraw charite heart_disease
     """
-    from client import approval
+    from client import approval, approving
     from client.locking import study_lock
 
     now = datetime.now(UTC)
     digest = approval.find(folder, study)
     with study_lock(folder, digest):
-        withdrawn = approval.withdraw(folder, digest, now)
+        withdrawn = approving.withdraw(folder, digest, now)
         _record(folder, "withdrawn", now, withdrawn)
     print(f"withdrawn {withdrawn.study.name}: the node refuses it from now on")
 

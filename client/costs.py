@@ -95,6 +95,12 @@ def broken(owed: Bill) -> tuple[str, ...]:
         advice = f"Write [policy] runs = {owed.covered}" if owed.covered else "Ask for a study with a smaller epsilon"
         others = f" beside what is reserved for other approved studies: {owed.reserved}" if owed.reserved else ""
         withdraw = ", withdraw one that will not be run" if owed.reserved else ""
+        if owed.beside.share_after <= 1.0:
+            return (
+                f"budget: expected noise that proves an epsilon at delta {owed.budget.delta:g}. Received: so little for"
+                f" {plural(owed.runs, 'run')} that its sampler's errors, which count e to the power of epsilon times,"
+                f" are beyond delta; the budget covers {allowed}. {advice}{withdraw}.",
+            )
         return (
             f"budget: expected at most the {share_words(max(0.0, 1.0 - owed.beside.share_before))} that is left of"
             f" epsilon {owed.budget.epsilon:g} in the ledger {owed.ledger}{others}. Received:"

@@ -11,11 +11,11 @@ from typing import Any
 
 from client import approval, identity, ledger, retention, settings
 from client.approval import Approval
+from client.charges import Charge
 from client.connection import Address
 from client.desk import Desk
 from client.hospital import Hospital
 from client.identity import Identity
-from client.ledger import Charge
 from client.site import Site, SiteState
 from shared import audit, chain, files
 from shared.errors import ConsiliumError
@@ -23,7 +23,6 @@ from shared.provenance import code_digest
 
 log = logging.getLogger("consilium.node")
 
-REPORTS = "reports"
 _LOOK_S, _DAY_S = 1.0, 86_400.0
 
 
@@ -71,7 +70,7 @@ def pay(folder: Path) -> Callable[[str, Charge], None]:
 
 
 def reporter(folder: Path) -> Callable[[Approval, Site, SiteState], None]:
-    """Return what writes the hospital's own report of a finished run, ``reports/STUDY-DIGEST.html``."""
+    """Return what writes the hospital's own report of a finished run; its ``[report]`` is as it stands then."""
 
     def write(approved: Approval, site: Site, state: SiteState) -> None:
         from client.judgement import own_judgement
@@ -79,10 +78,10 @@ def reporter(folder: Path) -> Callable[[Approval, Site, SiteState], None]:
         from client.report import write_own_report
 
         judged = own_judgement(site.member, site.data, site.method, state.judged) if state.judged else None
-        pictures = own_pictures(approved.study, site.data, site.method, state.judged) if state.judged else ()
-        place = folder / REPORTS
-        files.make_folder(place, files.FOLDER_MODE)
-        path = place / f"{approved.study.name}-{approved.digest[:8]}.html"
+        wanted = state.judged and settings.load(folder).report.pictures
+        pictures = own_pictures(approved.study, site.data, site.method, state.judged) if wanted else ()
+        path = approval.report_of(folder, approved)
+        files.make_folder(path.parent, files.FOLDER_MODE)
         record = chain.read(folder / audit.FILE)
         write_own_report(path, approved, site.data, judged, record, site.member.policy, pictures)
 

@@ -22,8 +22,8 @@ from client import differencing, store
 from client.approval import Approval
 from client.approval import check as check_approval
 from client.budget import Spending
+from client.charges import Charge
 from client.hospital import Hospital
-from client.ledger import Charge
 from client.locking import study_lock
 from client.secagg_state import Member
 from client.site import Site, answer, cost
@@ -166,8 +166,12 @@ class Desk:
         """Make the hospital's own report of a finished run; a report that fails is no reason not to answer."""
         if not (isinstance(request, EndRequest) and request.finished):
             return
+        digest = study.approval.digest
         try:
-            self.hospital.report(study.approval, study.site, study.kept.state)
+            with study_lock(self.hospital.folder, digest):
+                # A study that was withdrawn meanwhile gets no page: withdrawing took images of patients out of it.
+                if self.hospital.approvals(digest) is study.approval:
+                    self.hospital.report(study.approval, study.site, study.kept.state)
         except Exception as error:
             self._log(error)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from client.approval import Approval
-from client.ledger import Charge
+from client.charges import Charge
 from client.policy import Policy
 from client.site import Site, SiteState
 from shared.errors import Refusal

@@ -17,15 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic.dataclasses import dataclass as closed
 
+from client.welcome import OWN, certificate_of, check_consortium, check_ours, checked_certificate, read_welcome
 from shared import enrolment, files
 from shared.enrolment import CLOSED_JSON, Digest, EnrolmentRequest, Name, PublicKey, Welcome, fingerprint
+from shared.enrolment_signatures import sign_request
 from shared.errors import EnrolmentError
 from shared.keyfiles import Curve, new_key, public_pem, read_curve_key, read_signing_key, write_key
 from shared.secagg.keys import SigningKey
@@ -37,7 +36,6 @@ _CURVES: dict[Rotating, Curve] = {"tls": "P-256", "flower": "P-384"}
 _NOT_THIS = "Is this a folder of `consilium-client init`?"
 _JOIN = "Join with the coordinator's welcome again."
 _FIRST = "Send the coordinator request.json, then join with its answer: `consilium-client join DIR WELCOME.json`."
-_OWN = "the hospital's certificate"
 
 
 @closed(frozen=True, config=CLOSED_JSON, kw_only=True)
@@ -90,7 +88,7 @@ class Identity:
 
         Raises: EnrolmentError as ``require_welcome``.
         """
-        return _certificate(self.require_welcome().certificate, _OWN).not_valid_after_utc
+        return certificate_of(self.require_welcome().certificate, OWN).not_valid_after_utc
 
     def require_welcome(self) -> Welcome:
         """Return the welcome.
@@ -144,7 +142,7 @@ def renew(folder: Path, now: datetime) -> EnrolmentRequest:
     public = read_public(folder)
     signing = _signing_key(folder, public)
     keys = {which: read_curve_key(_newest(folder, which), curve) for which, curve in _CURVES.items()}
-    request = enrolment.sign_request(public.name, signing, keys["flower"], keys["tls"], now)
+    request = sign_request(public.name, signing, keys["flower"], keys["tls"], now)
     try:
         files.replace_text(folder / REQUEST, enrolment.to_text(request))
     except OSError as error:
@@ -182,9 +180,10 @@ def join(folder: Path, path: Path, now: datetime) -> Welcome:
     Raises: EnrolmentError if anything in it is not this hospital's, not signed, or of another consortium than before.
     """
     public, welcome = read_public(folder), read_welcome(path)
-    _check_ours(public, welcome)
-    _check_consortium(folder, welcome)
-    certificate = check_certificate(welcome, now)
+    check_ours(welcome, public.name, public.identity)
+    if (folder / WELCOME).exists():
+        check_consortium(welcome, enrolment.read(folder / WELCOME, Welcome, _JOIN))
+    certificate = checked_certificate(welcome, now)
     keys: dict[Rotating, object] = {
         "tls": certificate.public_key(),
         "flower": enrolment.flower_public_key(welcome.flower_key),
@@ -215,9 +214,9 @@ def load(folder: Path) -> Identity:
     if not (folder / WELCOME).exists():
         return Identity(public.name, signing, folder, None)
     welcome = read_welcome(folder / WELCOME, _JOIN)
-    _check_ours(public, welcome)
+    check_ours(welcome, public.name, public.identity)
     identity = Identity(public.name, signing, folder, welcome)
-    certificate = _certificate(welcome.certificate, _OWN)
+    certificate = certificate_of(welcome.certificate, OWN)
     tls = read_curve_key(identity.tls_key, "P-256").public_key()
     if tls != certificate.public_key() or public_pem(identity.flower_key().public_key()) != welcome.flower_key:
         raise EnrolmentError(f"{folder / WELCOME}: not for the keys that are in use here. {_JOIN}")
@@ -233,66 +232,6 @@ def read_public(folder: Path) -> Public:
     Raises: EnrolmentError.
     """
     return enrolment.read(folder / FILE, Public, _NOT_THIS)
-
-
-def read_welcome(path: Path, advice: str = "Ask the coordinator for it.") -> Welcome:
-    """Return a welcome, its signatures checked.
-
-    Raises: EnrolmentError.
-    """
-    welcome = enrolment.read(path, Welcome, advice)
-    enrolment.verify_welcome(welcome)
-    return welcome
-
-
-def check_certificate(welcome: Welcome, now: datetime) -> x509.Certificate:
-    """Return the certificate in a welcome, after checking that it is the consortium's, for this client, and valid now.
-
-    Raises: EnrolmentError.
-    """
-    authority = _certificate(welcome.authority, "the consortium's authority")
-    certificate = _certificate(welcome.certificate, _OWN)
-    try:
-        authority.verify_directly_issued_by(authority)
-        certificate.verify_directly_issued_by(authority)
-        is_authority = authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension):
-        raise EnrolmentError("the welcome's certificate is not one of the consortium's authority.") from None
-    if not is_authority or ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
-        raise EnrolmentError("the welcome's certificate is not one for a hospital, signed by an authority.")
-    if names.get_values_for_type(x509.UniformResourceIdentifier) != [f"consilium:site:{welcome.name}"]:
-        raise EnrolmentError(f"the welcome's certificate is not in the name of {welcome.name}.")
-    for which, each in (("authority", authority), ("certificate", certificate)):
-        if not each.not_valid_before_utc <= now <= each.not_valid_after_utc:
-            raise EnrolmentError(
-                f"the welcome's {which} is valid from {each.not_valid_before_utc:%d %B %Y %H:%M} to"
-                f" {each.not_valid_after_utc:%d %B %Y %H:%M} UTC, and this machine's clock says {now:%d %B %Y %H:%M}."
-                " Compare the clock, or ask the coordinator for a new one."
-            )
-    return certificate
-
-
-def _check_ours(public: Public, welcome: Welcome) -> None:
-    if welcome.name != public.name:
-        raise EnrolmentError(f"the welcome is for {welcome.name}. This hospital is {public.name}.")
-    if welcome.roster.identities.get(public.name) != public.identity:
-        raise EnrolmentError(f"the welcome's roster does not have {public.name} with this hospital's identity.")
-
-
-def _check_consortium(folder: Path, welcome: Welcome) -> None:
-    """Raise if the hospital belongs to another consortium, or has a newer welcome."""
-    if not (folder / WELCOME).exists():
-        return
-    before = enrolment.read(folder / WELCOME, Welcome, _JOIN)
-    if before.signing != welcome.signing:
-        raise EnrolmentError(
-            f"this hospital belongs to {before.consortium}, and the welcome is of {welcome.consortium}, with another"
-            " key. For another consortium make another folder: `consilium-client init`."
-        )
-    if welcome.issued_at < before.issued_at:
-        raise EnrolmentError(f"the welcome is from {welcome.issued_at.isoformat()}, older than the one that is here.")
 
 
 def _is_waiting(folder: Path, which: Rotating, expected: object) -> bool:
@@ -324,13 +263,6 @@ def _next(folder: Path, which: str) -> Path:
 def _newest(folder: Path, which: str) -> Path:
     waiting = _next(folder, which)
     return waiting if waiting.exists() else _secret(folder, which)
-
-
-def _certificate(pem: str, what: str) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(pem.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise EnrolmentError(f"{what}: expected a certificate, PEM.") from None
 
 
 def _text(path: Path) -> str:

@@ -1,20 +1,23 @@
 """A few held-out images with what in them the model goes by: for the hospital's own report alone.
 
-They are patients' images. They are computed when the report is written, and nothing that leaves is made of them.
+They are patients' images. They are computed when the report is written, and nothing that leaves is made of them. A
+hospital leaves them out by ``[report] pictures`` in its ``site.toml``; with a study that it withdraws they go.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.data.split import SiteData
-from shared import scores
+from shared import files, scores
 from shared.examples import Arrays, Part
 from shared.methods.combinators import InTurn
 from shared.plan import PREPARE, TRAIN
@@ -27,6 +30,8 @@ _SIDE = 448
 _FOR, _AGAINST = np.array([255, 140, 26]), np.array([58, 160, 255])
 """Orange and light blue, which those who see no red and green tell apart, on grey that is dimmed."""
 _DIMMED = 0.6
+_IN_A_PAGE = re.compile(b"<!-- pictures -->.*?<!-- end of pictures -->", re.DOTALL)
+"""What ``templates/report.html`` has of them; texts of a study are escaped, so none looks like it."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,18 @@ def overlaid(image: NDArray[np.float64], marks: NDArray[np.float64]) -> NDArray[
     colours = np.where(marks[..., np.newaxis] > 0, _FOR, _AGAINST) / 255.0
     grey = _DIMMED * image.mean(axis=-1, keepdims=True)
     return np.asarray((1.0 - strength) * grey + strength * colours)
+
+
+def remove(page: Path) -> None:
+    """Take the images out of a hospital's own report; what is no report, or has none, stays as it is.
+
+    Raises: OSError if it cannot be written.
+    """
+    if not page.exists():
+        return
+    text = page.read_bytes()
+    if _IN_A_PAGE.search(text):
+        files.replace_bytes(page, _IN_A_PAGE.sub(b"", text), files.SECRET_MODE)
 
 
 def _png(image: NDArray[np.float64]) -> str:

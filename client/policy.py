@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -98,11 +99,13 @@ def class_patients(contract: DataContract, examples: Examples) -> Mapping[str, i
     Of a time, those with the event. A patient whose rows are of several classes counts in each.
     """
     if contract.event and examples.events is not None:
-        with_event = len(np.unique(examples.patients[examples.events]))
-        return {str(contract.columns[contract.event].levels[1]): with_event}
-    return {
-        name: len(np.unique(examples.patients[examples.labels == index])) for index, name in enumerate(contract.classes)
-    }
+        return {str(contract.columns[contract.event].levels[1]): _patients(examples, examples.events)}
+    return {name: _patients(examples, examples.labels == index) for index, name in enumerate(contract.classes)}
+
+
+def _patients(examples: Examples, rows: NDArray[np.bool_]) -> int:
+    """Return the number of patients with one of these rows."""
+    return int(np.count_nonzero(np.bincount(examples.patient_index[rows])))
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -125,7 +128,7 @@ def violations(
     data: the hospital's own, checked and split.
     members: number of hospitals in the roster, this one included.
     parameters: most numbers that training may move; subsets: fewest patients in subsets that the data choose, or None
-        (``client.description.Leaving``).
+        (``client.leaving.Leaving``).
     """
     broken = [*_of_study(policy, study, members), *_of_subsets(policy, subsets), *_of_cohort(policy, study, data)]
     return tuple(each.sentence for each in [*broken, *_of_model(policy, data, parameters)])

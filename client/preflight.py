@@ -17,6 +17,7 @@ from client import identity, settings
 from client.findings import Finding
 from client.identity import Identity
 from client.reach import reach
+from client.welcome import checked_certificate
 from shared import files
 from shared.enrolment import Welcome
 from shared.errors import ConsiliumError
@@ -97,7 +98,7 @@ def check_certificate(welcome: Welcome, now: datetime) -> list[Finding]:
         text = f"this hospital's certificate expires on {ends:%d %B %Y}, in {(ends - now).days} days: {renew}."
         return [Finding("certificate", "warning", text)]
     try:
-        identity.check_certificate(welcome, now)
+        checked_certificate(welcome, now)
     except ConsiliumError as error:
         return [Finding("certificate", "fatal", str(error))]
     return []

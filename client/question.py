@@ -12,8 +12,9 @@ from shared.errors import Refusal
 from shared.examples import Arrays
 from shared.fixedpoint import WordPlan
 from shared.messages import ContributeRequest
-from shared.methods.base import Ask, within, word_plan
+from shared.methods.base import Ask, within
 from shared.methods.combinators import InTurn
+from shared.methods.words import word_plan
 from shared.plan import EVALUATE, PREPARE, TRAIN, TUNE, exchanges
 from shared.secagg.transcript import state_digest
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from client import description, ledger, left
+from client import description, left
 from client.approval import Approval
+from client.charges import EVENT as CHARGED
 from client.data.split import SiteData
+from client.leaving import what_leaves
 from client.left import Everything, Left
 from client.pictures import Picture
 from client.policy import Policy
@@ -28,6 +30,7 @@ from shared.metrics import Judgement
 from shared.pages import environment
 from shared.study import Study
 from shared.wording import (
+    IN_LABEL_UNIT,
     METRIC_WORDS,
     bytes_text,
     interval_text,
@@ -82,7 +85,7 @@ def render(
     study, lines = approval.study, tuple(record)
     gone = left.everything(lines, approval.digest)
     policy = description.shown(policy, study)
-    leaving = description.what_leaves(study, data, len(approval.members))
+    leaving = what_leaves(study, data, len(approval.members))
     context = {
         "study": study,
         "name": data.name,
@@ -123,17 +126,17 @@ def _summary(study: Study, data: SiteData, judgement: Judgement | None, gone: Ev
         return (*said, "The model was not judged here yet.")
     metric = next(iter(judgement.metrics))
     value, label = judgement.metrics[metric], METRIC_WORDS[metric].label
-    rows = plural(judgement.n, "held-out row")
+    rows = plural(judgement.n, f"held-out {_noun(judgement)}")
     if math.isnan(value.value):
         return (*said, f"{label} is not defined on this hospital's own {rows}.")
-    unit = study.data.columns[study.data.label].unit if metric == "mae" else ""
+    unit = study.data.columns[study.data.label].unit if metric in IN_LABEL_UNIT else ""
     return (*said, f"On this hospital's own {rows}, the model reaches {label} {interval_text(metric, value, unit)}.")
 
 
 def _asked(approval: Approval, record: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
     """Return (term, text) of what was approved, and how often it was charged."""
     study, privacy = approval.study, approval.study.privacy
-    charges = [line for line in record if (line.get("event"), line.get("study")) == (ledger.EVENT, study.digest)]
+    charges = [line for line in record if (line.get("event"), line.get("study")) == (CHARGED, study.digest)]
     ledgers = ", ".join(sorted({str(line.get("ledger")) for line in charges}))
     masks = "on: the aggregator gets only sums over several hospitals"
     withdrawn = approval.withdrawn_at
@@ -229,12 +232,11 @@ def _metrics(study: Study, judgement: Judgement | None) -> tuple[MetricRow, ...]
     rows = []
     for metric, interval in (judgement.metrics if judgement else {}).items():
         words = METRIC_WORDS[metric]
-        unit = study.data.columns[study.data.label].unit if metric in ("mae", "rmse") else ""
-        better = f"{'higher' if words.better > 0 else 'lower'} is better"
+        unit = study.data.columns[study.data.label].unit if metric in IN_LABEL_UNIT else ""
         rows.append(
             MetricRow(
                 words.label,
-                f"{unit}, {better}" if unit else better,
+                ", ".join(text for text in (unit, words.direction) if text),
                 value_text(metric, interval.value),
                 range_text(metric, interval),
                 words.meaning,
@@ -248,10 +250,16 @@ def _cautions(judgement: Judgement | None) -> tuple[str, ...]:
         return ()
     cautions = []
     if judgement.n < _FEW_ROWS:
-        cautions.append(f"Only {plural(judgement.n, 'row')}: intervals are wide, and one patient moves the values.")
+        cautions.append(
+            f"Only {plural(judgement.n, _noun(judgement))}: intervals are wide, and one patient moves the values."
+        )
     if judgement.classes and (judgement.confusion.sum(axis=1) == 0).any():
         cautions.append("Not every class occurs among them, so not every metric is defined.")
     return tuple(cautions)
+
+
+def _noun(judgement: Judgement) -> str:
+    return "patient" if judgement.by_patient else "row"
 
 
 def _confusion(judgement: Judgement | None) -> tuple[tuple[str, tuple[str, ...]], ...]:

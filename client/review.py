@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client import costs, description, differencing, settings
-from client.approval import Approval, Proposal
+from client.approval import Approval
+from client.approving import Proposal
 from client.costs import Bill
 from client.data import mapping
 from client.data.source import open_source
 from client.data.split import SiteData, site_data
+from client.leaving import what_leaves
 from client.policy import Policy, violations
 from shared import enrolment
 from shared.enrolment import Roster, Welcome
+from shared.enrolment_signatures import verify_roster
 from shared.errors import ApprovalError, EnrolmentError, Refusal, StudyError
 from shared.methods import METHODS
 from shared.secagg import roster
@@ -53,12 +56,12 @@ class Review:
 
         Raises: StudyError if so many cannot add up securely, or spread the noise.
         """
-        leaving = description.what_leaves(self.study, self.data, sites)
+        leaving = what_leaves(self.study, self.data, sites)
         return description.text(self.study, self.data, self.opted_out, self.policy, sites, leaving, self.owed)
 
     def violations(self, sites: int) -> tuple[str, ...]:
         """Return what the hospital's rules do not allow, and its budget does not cover, one sentence each."""
-        leaving = description.what_leaves(self.study, self.data, sites)
+        leaving = what_leaves(self.study, self.data, sites)
         rules = violations(self.policy, self.study, self.data, sites, leaving.parameters, leaving.subsets)
         unpaid = costs.broken(self.owed) if self.owed else ()
         return (*rules, *([self.near] if self.near else []), *unpaid)
@@ -170,7 +173,7 @@ def roster_for(welcome: Welcome, identity: bytes, path: Path | None = None) -> R
     advice = "Ask the coordinator for the roster."
     found = welcome.roster if path is None else enrolment.read(path, Roster, advice)
     source = "the roster of welcome.json" if path is None else str(path)
-    enrolment.verify_roster(found, welcome.signing)
+    verify_roster(found, welcome.signing)
     if found.consortium != welcome.consortium:
         raise EnrolmentError(f"{source}: expected {welcome.consortium}. Received: {found.consortium}. {advice}")
     if found.issued_at < welcome.roster.issued_at:

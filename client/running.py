@@ -13,7 +13,7 @@ from client import standing
 from client.findings import Finding
 from client.preflight import preflight
 from client.retention import PROCESSES
-from shared import files, supervisor
+from shared import files, process_status
 from shared.errors import DeploymentError
 from shared.supervisor import Program, Supervisor
 
@@ -89,7 +89,7 @@ class Watch:
 
     def step(self) -> None:
         """Look once."""
-        for each in supervisor.status(self._folder / PROCESSES):
+        for each in process_status.status(self._folder / PROCESSES):
             if each.restarts > self._restarts:
                 self._restarts = each.restarts
                 self._say(self._of_end(each.last_exit or ""))

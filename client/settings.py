@@ -158,12 +158,23 @@ class Retention:
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
+class Report:
+    """The ``[report]`` part: what the hospital's own report of a run has.
+
+    pictures: whether it shows a few of the hospital's own held-out images, in a study of images.
+    """
+
+    pictures: bool = True
+
+
+@dataclass(frozen=True, config=CLOSED, kw_only=True)
 class Settings:
     """One hospital's ``site.toml``. Made by ``load`` and ``parse``."""
 
     data: dict[str, DataSet] = Field(default_factory=dict)
     network: Network = Field(default_factory=Network)
     retention: Retention = Field(default_factory=Retention)
+    report: Report = Field(default_factory=Report)
     policy: Policy = Field(default_factory=Policy)
     budget: Budget | None = None
 

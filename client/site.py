@@ -43,8 +43,9 @@ from shared.messages import (
     SharesRequest,
     Shown,
 )
-from shared.methods.base import NOTHING, Ask, Contribution, sum_noise
+from shared.methods.base import NOTHING, Ask, Contribution
 from shared.methods.combinators import InTurn
+from shared.methods.words import sum_noise
 from shared.plan import EVALUATE, exchanges
 from shared.privacy import calibration, mechanisms
 from shared.privacy.accounting import Event

@@ -12,10 +12,10 @@ from client.approval import Approval
 from client.preflight import SOON
 from client.retention import PROCESSES
 from client.running import NODE, node_log
-from shared import supervisor
+from shared import process_status
 from shared.errors import Refusal
 from shared.plan import exchanges
-from shared.supervisor import ProcessStatus
+from shared.process_status import ProcessStatus
 
 _SHOWN_LINES = 5
 _MINUTE = "%Y-%m-%d %H:%M UTC"
@@ -77,7 +77,7 @@ def gather(folder: Path, code: str, now: datetime) -> Status:
     Raises: ConsiliumError if a file of the folder is damaged.
     """
     own = identity.load(folder)
-    processes = {each.name: each for each in supervisor.status(folder / PROCESSES)}
+    processes = {each.name: each for each in process_status.status(folder / PROCESSES)}
     process = processes.get(NODE) or ProcessStatus(NODE, None, False, None, 0, None)
     stands = standing.read(folder)
     found = record.lines(folder)
@@ -87,7 +87,7 @@ def gather(folder: Path, code: str, now: datetime) -> Status:
         fingerprint=own.fingerprint,
         consortium=own.welcome.consortium if own.welcome else "",
         address=own.welcome.address if own.welcome else "",
-        supervised=supervisor.supervisor_pid(folder / PROCESSES) is not None,
+        supervised=process_status.supervisor_pid(folder / PROCESSES) is not None,
         node={
             "running": process.running,
             "pid": process.pid,

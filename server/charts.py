@@ -15,9 +15,11 @@ import numpy as np
 
 from server.outcome import RoundRecord
 from server.svg import GREY, INK, drawn
+from shared.interpretation import Dependence
 from shared.methods.tuning import Choice
 from shared.metrics import Curve, Judgement
 from shared.scores import CALIBRATION_GROUPS, Floats
+from shared.wording import number_text
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f5f5f")
 DASHES = ("", "5 2.2", "1.6 1.6", "7 2 1.6 2")
@@ -206,17 +208,51 @@ def predicted_observed(judgement: Judgement) -> str | None:
     )
 
 
+def dependences(shown: Sequence[Dependence]) -> list[str]:
+    """Return a chart for each column, all on one upright scale: steps, and below them a mark at each edge."""
+    said = [number for each in shown for row in each.values for number in row]
+    if not said:
+        return []
+    margin = 0.05 * (max(said) - min(said)) or 0.5
+    upright = (min(said) - margin, max(said) + margin)
+    return [_dependence(f"dependence-{index}", each, upright) for index, each in enumerate(shown)]
+
+
+def _dependence(name: str, shown: Dependence, upright: tuple[float, float]) -> str:
+    # The outer intervals have no end: as much of them is drawn as a tenth of the rest, but no value that cannot be.
+    low, high = shown.range
+    edges, values = np.array(shown.edges), np.array(shown.values)
+    margin = 0.1 * float(np.ptp(edges)) or high - low
+    ends = np.array([max(low, edges[0] - margin), *edges, min(high, edges[-1] + margin)])
+
+    def draw(axes: Any) -> None:
+        axes.plot(edges, np.zeros(len(edges)), "|", color=GREY, markersize=9, transform=axes.get_xaxis_transform())
+        for index, line in enumerate(values.T):
+            axes.plot(ends, [line[0], *line], drawstyle="steps-pre", **_look(index, values.shape[1]))
+        axes.set_ylim(upright)
+
+    what = f"{len(shown.names)} lines of {len(values)} steps"
+    if len(shown.names) == 1:
+        what = f"from {number_text(values[0, 0])} at the lowest values of the column to {number_text(values[-1, 0])}"
+    return drawn(name, f"What the model says on average: {what}.", draw, size=(4.4, 2.9))
+
+
 def _lines(axes: Any, judgement: Judgement, points: Callable[[Curve], tuple[Floats, Floats]], **options: Any) -> None:
     """Draw one line for each class; many lines are thin and faint."""
     count = len(judgement.curves)
     for index, curve in enumerate(judgement.curves):
         if not drawable(curve):
             continue
-        colour, dash = line_style(index, count)
-        look = {"color": colour, "linewidth": 1.8} if count == 1 else {"color": colour, "linewidth": 1.1, "alpha": 0.75}
-        if dash:
-            look["dashes"] = [float(part) for part in dash.split()]
-        axes.plot(*points(curve), **look, **options)
+        axes.plot(*points(curve), **_look(index, count), **options)
+
+
+def _look(index: int, count: int) -> dict[str, Any]:
+    """Return how the line of class ``index`` of ``count`` is drawn."""
+    colour, dash = line_style(index, count)
+    look: dict[str, Any] = {"color": colour, "linewidth": 1.8}
+    if count > 1:
+        look |= {"linewidth": 1.1, "alpha": 0.75}
+    return look | ({"dashes": [float(part) for part in dash.split()]} if dash else {})
 
 
 def _square(axes: Any, xlabel: str, ylabel: str) -> None:

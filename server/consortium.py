@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from server import authority
 from shared import audit, enrolment, files
 from shared.enrolment import CLOSED_JSON, PublicKey, Title, fingerprint, split_address
+from shared.enrolment_signatures import sign_roster
 from shared.errors import EnrolmentError
 from shared.keyfiles import read_signing_key, write_key
 from shared.secagg.keys import SigningKey
@@ -94,7 +95,7 @@ def init(folder: Path, name: str, address: str, hosts: Sequence[str], now: datet
         files.write_secret(folder / "secrets" / "superexec.secret", secrets.token_hex(32).encode())
         authority.create(folder, name, made.hosts, now)
         files.replace_json(folder / "enrolment.json", {"format": 1, "sites": []})
-        roster = enrolment.sign_roster(name, (), signing, now)
+        roster = sign_roster(name, (), signing, now)
         files.replace_text(folder / "roster.json", enrolment.to_text(roster))
         audit.append(folder, "initialised", now, consortium=name, fingerprint=made.fingerprint)
         # Last: with it the folder is a consortium's.

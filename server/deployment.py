@@ -35,6 +35,7 @@ from shared.errors import CheckpointError, ConsiliumError, NotWritten, RunAbando
 from shared.messages import Counts, Ended
 from shared.methods.combinators import InTurn
 from shared.plan import plan_of
+from shared.reasons import CODE_ADVICE, code_advice
 from shared.secagg.transcript import state_digest
 
 log = logging.getLogger("consilium.server")
@@ -189,13 +190,17 @@ def _observers(run: _Run) -> Observers:
 
 
 def _advice(reasons: str) -> str:
-    """Return what a coordinator can do about a round that cannot be finished; the run itself is tried again."""
-    if "contributors-changed" not in reasons and "members-changed" not in reasons:
-        return ""
-    return (
-        f"{LOST_BY_SUBTRACTION} The run goes on once the missing one answers. To do without it, stop the run: every"
-        " hospital has to approve the study again with a roster without it, or to allow shrinking in its policy."
-    )
+    """Return what can be done about hospitals that are missing; the run itself tries again.
+
+    reasons: the error's text, which names their codes.
+    """
+    advice = [code_advice(code) for code in CODE_ADVICE if f"({code})" in reasons]
+    if "(contributors-changed)" in reasons or "(members-changed)" in reasons:
+        advice.append(
+            f"{LOST_BY_SUBTRACTION} The run goes on once the missing one answers. To do without it, stop the run: every"
+            " hospital has to approve the study again with a roster without it, or to allow shrinking in its policy."
+        )
+    return " ".join(advice)
 
 
 def _resumed(run: _Run) -> Progress:
@@ -230,7 +235,7 @@ def _cohort(run: _Run) -> Cohort:
             break
         except RunAbandoned as error:
             away = sorted(set(enrolled) - set(online))
-            run.say("waiting", f"{error} {_not_connected(away)}".strip())
+            run.say("waiting", " ".join(filter(None, [str(error), _advice(str(error)), _not_connected(away)])))
             aggregator.sleep(wait_s)
             wait_s = min(2 * wait_s, _APPROVAL_WAIT_S)
     left_out = {name: cohort.left_out.get(name, "offline") for name in enrolled if name not in cohort.sites}

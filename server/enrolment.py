@@ -31,6 +31,7 @@ from server.sites import (
 )
 from shared import audit, files
 from shared import enrolment as papers
+from shared import enrolment_signatures as signatures
 from shared.enrolment import EnrolmentRequest, Roster, Welcome
 from shared.errors import EnrolmentError
 from shared.keyfiles import key_digest
@@ -55,7 +56,7 @@ def read_roster(folder: Path) -> Roster:
     Raises: EnrolmentError.
     """
     roster = papers.read(folder / ROSTER, Roster, _KEPT)
-    papers.verify_roster(roster, consortium.read(folder).signing)
+    signatures.verify_roster(roster, consortium.read(folder).signing)
     return roster
 
 
@@ -65,7 +66,7 @@ def read_request(path: Path) -> EnrolmentRequest:
     Raises: EnrolmentError.
     """
     request = papers.read(path, EnrolmentRequest, "Ask the hospital for the request.json of `consilium-client init`.")
-    papers.verify_request(request)
+    signatures.verify_request(request)
     return request
 
 
@@ -78,7 +79,7 @@ def write(folder: Path, record: Enrolment, now: datetime) -> Roster:
     """
     owner = consortium.read(folder)
     members = [site.member for site in record.active]
-    roster = papers.sign_roster(owner.name, members, consortium.signing_key(folder, owner), now)
+    roster = signatures.sign_roster(owner.name, members, consortium.signing_key(folder, owner), now)
     try:
         files.replace_text(folder / FILE, papers.to_text(record))
         files.replace_text(folder / ROSTER, papers.to_text(roster))
@@ -92,7 +93,7 @@ def enrol(folder: Path, request: EnrolmentRequest, now: datetime) -> Welcome:
 
     Raises: EnrolmentError if a signature is not good, if its name is taken, or if one of its keys is known.
     """
-    public = papers.verify_request(request)
+    public = signatures.verify_request(request)
     with _locked(folder):
         record = pruned(read(folder), now)
         check_time(request, now)
@@ -123,7 +124,7 @@ def renew(folder: Path, request: EnrolmentRequest, now: datetime, *, at_once: bo
     Raises: EnrolmentError if a signature is not good, if the hospital is not enrolled with this identity, if the
         request is older than the last one, or if a new key was used before.
     """
-    public = papers.verify_request(request)
+    public = signatures.verify_request(request)
     with _locked(folder):
         record = pruned(read(folder), now)
         check_time(request, now)
@@ -190,7 +191,7 @@ def _welcome(folder: Path, site: Site, certificate: str, roster: Roster, now: da
         issued_at=now.replace(microsecond=0),
         roster=roster,
     )
-    return papers.sign_welcome(welcome, consortium.signing_key(folder, owner))
+    return signatures.sign_welcome(welcome, consortium.signing_key(folder, owner))
 
 
 def _note(folder: Path, event: str, now: datetime, site: Site, **more: bool) -> None:

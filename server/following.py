@@ -13,7 +13,7 @@ from server import enrolment, jobs, output
 from server.display import LiveLine, rounds_of
 from server.jobs import Job, Status
 from server.running import PROCESSES
-from shared import supervisor
+from shared import process_status
 from shared.errors import ConsiliumError
 from shared.reasons import code_advice, code_meaning
 
@@ -47,7 +47,7 @@ def follow(
 
 def aggregator_runs(folder: Path) -> bool:
     """Whether ``consilium-server start`` is at work in a coordinator's folder."""
-    return supervisor.supervisor_pid(folder / PROCESSES) is not None
+    return process_status.supervisor_pid(folder / PROCESSES) is not None
 
 
 def metrics(job: Job) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def standing(folder: Path) -> Standing:
             str(each.restarts),
             each.last_exit or "",
         )
-        for each in supervisor.status(folder / PROCESSES)
+        for each in process_status.status(folder / PROCESSES)
     )
     seen = _seen(folder)
     sites = tuple(

@@ -62,4 +62,5 @@ def _importance(everyone: Judgement, dealt: Mapping[str, Judgement]) -> Table | 
             " values are dealt anew among the rows of each hospital. Columns that say the same thing share their"
             " importance; a value near zero, or below, may be chance."
         ),
+        bars=f"{words.label} worse by",
     )

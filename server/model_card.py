@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from server.meaning import text_tables
 from server.outcome import Outcome, patients_and_rows
-from server.verdict import label_unit, majority_share, verdict_of
+from server.subject import label_unit, majority_share, row_noun
+from server.verdict import verdict_of
 from shared.methods import METHODS
 from shared.methods.averaging import AveragingMethod
 from shared.wording import METRIC_WORDS, bytes_text, plural, range_text, share_text, value_text
@@ -166,7 +167,7 @@ def _results(outcome: Outcome) -> Section:
     verdict = verdict_of(outcome)
     about = "about " if outcome.noised else ""
     paragraphs = [
-        f"On {about}{outcome.together.n:,} held-out rows of all hospitals. {verdict.answer}",
+        f"On {about}{plural(outcome.together.n, f'held-out {row_noun(outcome)}')} of all hospitals. {verdict.answer}",
         *verdict.cautions,
         *_noised(outcome),
     ]
@@ -180,7 +181,10 @@ def _results(outcome: Outcome) -> Section:
 def _meaning(outcome: Outcome) -> list[Section]:
     """Return what the model says: a section a table, the first with the sentences."""
     shown = text_tables(outcome.interpretation)
-    sentences = outcome.interpretation.sentences
+    sentences, dependences = outcome.interpretation.sentences, outcome.interpretation.dependences
+    if dependences:
+        columns = ", ".join(each.column for each in dependences)
+        sentences += (f"Partial dependence on {columns} is in the report and in metrics.json.",)
     if not shown:
         return [Section("What the model says", sentences)] if sentences else []
     return [

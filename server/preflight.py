@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from server.exchange import Port
 from shared.errors import ProtocolError, RunAbandoned
 from shared.messages import Counts, Heading, PreflightRequest, Ready
-from shared.reasons import code_meaning
+from shared.reasons import told
 from shared.secagg import roster
 from shared.study import Study
 
@@ -56,10 +56,9 @@ def preflight(study: Study, enrolled: Mapping[str, bytes], code: str, port: Port
     left_out |= {site: "not-pinned" for site in ready if site not in sites}
     fewest = max(at_least, study.aggregation.min_sites, roster.SMALLEST if study.aggregation.secure else 1)
     if len(sites) < fewest:
-        reasons = "; ".join(f"{site} ({why}: {code_meaning(why)})" for site, why in left_out.items())
         raise RunAbandoned(
             f"{len(sites)} of {len(enrolled)} enrolled hospitals can take part, and {fewest} are needed. Left out:"
-            f" {reasons or 'nobody else is enrolled'}."
+            f" {told(left_out) if left_out else 'nobody else is enrolled.'}"
         )
     counts = {site: said.counts for site, said in ready.items() if site in sites and said.counts}
     return Cohort({site: enrolled[site] for site in sites}, left_out, counts)

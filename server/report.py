@@ -10,10 +10,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from server import calls, charts, facts, meaning, prepared, tables
+from server import calls, charts, facts, meaning, prepared, site_rows, tables
 from server.model_card import card_sections, model_card
 from server.outcome import Outcome, patients_and_rows
-from server.verdict import label_unit, main_metric, majority_share, row_noun, verdict_of
+from server.subject import label_unit, main_metric, majority_share, product, row_noun
+from server.verdict import verdict_of
 from shared import files
 from shared.errors import NotWritten
 from shared.methods import METHODS
@@ -58,8 +59,9 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "costs": facts.cost_rows(outcome),
         "sizes": _sizes(outcome),
         "predicts": not METHODS[study.method.name].outputs,
-        "told": facts.told(outcome),
+        "told": site_rows.told(outcome),
         "noun": row_noun(outcome),
+        "made": product(outcome),
         "verdict": verdict_of(outcome),
         "metric": METRIC_WORDS[metric],
         "metrics": [METRIC_WORDS[name] for name in judgement.metrics],
@@ -72,7 +74,7 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "confusion": calls.confusion_rows(judgement),
         "diagnostics": calls.diagnostic_values(judgement),
         "majority": _majority(outcome),
-        "sites": facts.site_rows(outcome),
+        "sites": site_rows.site_rows(outcome),
         "absences": facts.absences(outcome.history),
         "left_out": facts.left_out(outcome),
         "columns": prepared.column_rows(outcome),
@@ -82,6 +84,8 @@ def _context(outcome: Outcome) -> dict[str, Any]:
         "choice": tables.choice_table(outcome),
         "forests": meaning.forests(outcome.interpretation),
         "meanings": meaning.text_tables(outcome.interpretation),
+        "dependences": meaning.dependence_plots(outcome.interpretation),
+        "dependence_legend": meaning.dependence_legend(outcome.interpretation),
         "card": card_sections(outcome, meaning=False),
         "unit": label_unit(outcome, metric),
         **_charts(outcome),

@@ -20,7 +20,9 @@ from shared.errors import ProtocolError, RunAbandoned, SecretsLost
 from shared.examples import Arrays
 from shared.fixedpoint import WordPlan
 from shared.messages import Contributed, ContributeRequest, Heading, Keys, Receipt
-from shared.methods.base import Method, Total, broadcast, word_plan
+from shared.methods.base import Method, Total, broadcast
+from shared.methods.words import word_plan
+from shared.reasons import told
 from shared.secagg import roster
 from shared.secagg.transcript import Broadcast, state_digest
 
@@ -230,10 +232,9 @@ def wrong_sum(round_number: int, contributors: Collection[str], hint: str) -> st
 
 
 def _abandoned(question: Question, contributors: int, fewest: int, port: Port) -> str:
-    reasons = [f"{site} ({code})" for site, code in port.tally.dropped.items()]
     return (
         f"exchange {question.heading.round}: {contributors} of {len(question.counted)} sites contributed,"
-        f" and {fewest} are needed. Not in the sum: {', '.join(reasons)}."
+        f" and {fewest} are needed. Not in the sum: {told(port.tally.dropped)}"
     )
 
 

@@ -16,8 +16,7 @@ def scale(low: float, high: float) -> tuple[float, float, Ticks]:
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    ticks = tuple((index * step, f"{index * step:,.{decimals}f}") for index in range(first, last + 1))
+    ticks = tuple((index * step, f"{index * step:,.{decimals(step)}f}") for index in range(first, last + 1))
     return first * step, last * step, ticks
 
 
@@ -35,8 +34,9 @@ def ratio_scale(low: float, high: float) -> tuple[float, float, Ticks]:
         chosen = marks[first : last + 1]
         if len(chosen) <= 6:
             break
-    return chosen[0], chosen[-1], tuple((mark, f"{mark:,.{_decimals(mark)}f}") for mark in chosen)
+    return chosen[0], chosen[-1], tuple((mark, f"{mark:,.{decimals(mark)}f}") for mark in chosen)
 
 
-def _decimals(value: float) -> int:
+def decimals(value: float) -> int:
+    """Return after how many decimals the first digit of a number above 0 stands; 0 from 1 on."""
     return max(0, -math.floor(math.log10(value) + 1e-9))

@@ -25,6 +25,7 @@ from shared.messages import (
     Shares,
     SharesRequest,
 )
+from shared.reasons import told
 from shared.secagg import roster, shares
 from shared.secagg.roster import Roster
 from shared.study import Study
@@ -162,7 +163,7 @@ def reveal(session: Session, total: MaskedTotal, port: Port) -> Ready | None:
     for site, code in missing.items():
         port.tally.noted.setdefault(site, code)
     # Those who were lost before are why others refuse: name them first.
-    missing = {site: port.tally.dropped.get(site, "no-reply") for site in total.dropped} | missing
+    missing = dict.fromkeys(total.dropped, "no-reply") | port.tally.dropped | missing
     _require(len(replies), holders.threshold, f"revealed the masks of exchange {heading.round}", missing)
     wrong = unmask(total, replies)
     if wrong:
@@ -208,4 +209,4 @@ def _too_few(count: int, fewest: int, did: str, missing: Mapping[str, str]) -> s
 
 
 def _missing(missing: Mapping[str, str]) -> str:
-    return f"Missing: {', '.join(f'{site} ({code})' for site, code in missing.items()) or 'nobody'}."
+    return f"Missing: {told(missing)}"

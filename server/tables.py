@@ -12,7 +12,7 @@ from server.charts import area, line_style
 from server.gain import apart, gain, too_few
 from server.outcome import Outcome
 from server.scale import scale
-from server.verdict import label_unit, main_metric
+from server.subject import label_unit, main_metric
 from shared.metrics import Interval, Judgement
 from shared.tuning import words
 from shared.wording import METRIC_WORDS, UNDEFINED, range_text, value_text
@@ -163,8 +163,7 @@ def cell_of(metric: str, interval: Interval) -> Cell:
 
 
 def _direction(metric: str, unit: str) -> str:
-    direction = "higher is better" if METRIC_WORDS[metric].better > 0 else "lower is better"
-    return f"{unit}, {direction}" if unit else direction
+    return ", ".join(text for text in (unit, METRIC_WORDS[metric].direction) if text)
 
 
 def _mark(interval: Interval, place: Callable[[float], float]) -> Mark | None:

@@ -1,37 +1,26 @@
 """What a hospital and the coordinator hand each other: the enrolment request, the welcome, the signed roster.
 
-A request is signed by each of the keys that it names: the identity (Ed25519) and the Flower key (ECDSA P-384) sign the
-whole of it, and the TLS key signs the certificate request (PKCS 10, RFC 2986), which names hospital and fingerprint. So
-nobody enrols a key that is not theirs. That the identity belongs to the hospital, and the consortium's to the
-coordinator, no file can prove: for that, people read fingerprints to each other over the phone.
-
-Signatures are over a label and the canonical JSON of everything else: keys sorted, no spaces, ASCII.
+Their signatures are in ``shared/enrolment_signatures.py``. That an identity belongs to the hospital, and the
+consortium's to the coordinator, no file can prove: for that, people read fingerprints to each other over the phone.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from shared.errors import EnrolmentError, ProtocolError
+from shared.errors import EnrolmentError
 from shared.keyfiles import on_curve, public_pem
 from shared.schema import CLOSED
-from shared.secagg.keys import SigningKey, verify
 from shared.validation import explain
 
 CLOSED_JSON = ConfigDict(**CLOSED, ser_json_bytes="hex", val_json_bytes="hex")
@@ -40,7 +29,6 @@ CLOSED_JSON = ConfigDict(**CLOSED, ser_json_bytes="hex", val_json_bytes="hex")
 T = TypeVar("T")
 _LARGEST_BYTES = 1024 * 1024
 _SPOKEN_DIGITS = 32
-_UNSIGNED = frozenset({"signature", "flower_signature"})
 
 
 def _printable(text: str) -> str:
@@ -219,89 +207,6 @@ def split_address(address: str) -> tuple[str, int]:
     return bare, int(port)
 
 
-def sign_request(
-    name: str,
-    signing: SigningKey,
-    flower_key: ec.EllipticCurvePrivateKey,
-    tls_key: ec.EllipticCurvePrivateKey,
-    now: datetime,
-) -> EnrolmentRequest:
-    """Return the request that a hospital makes, signed by its three keys."""
-    digits = fingerprint(check_name(name), signing.public)
-    csr = x509.CertificateSigningRequestBuilder().subject_name(_subject(name, digits)).sign(tls_key, SHA256())
-    request = EnrolmentRequest(
-        name=name,
-        identity=signing.public,
-        flower_key=public_pem(flower_key.public_key()),
-        csr=csr.public_bytes(Encoding.PEM).decode("ascii"),
-        requested_at=now,
-        fingerprint=digits,
-    )
-    said = _statement(request)
-    return dataclasses.replace(
-        request, flower_signature=flower_key.sign(said, ec.ECDSA(SHA384())), signature=signing.sign(said)
-    )
-
-
-def verify_request(request: EnrolmentRequest) -> ec.EllipticCurvePublicKey:
-    """Check that whoever made a request holds the three keys that it names; return its TLS key.
-
-    Raises: EnrolmentError.
-    """
-    said = _statement(request)
-    _verify(request.identity, request.signature, said, f"the request of {request.name}")
-    try:
-        flower_public_key(request.flower_key).verify(request.flower_signature, said, ec.ECDSA(SHA384()))
-    except InvalidSignature:
-        raise EnrolmentError(f"the request of {request.name}: its Flower key has not signed it. {_RETRY}") from None
-    try:
-        csr = x509.load_pem_x509_csr(request.csr.encode())
-        key, signed, subject = csr.public_key(), csr.is_signature_valid, csr.subject
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise EnrolmentError(f"the request of {request.name}: its csr is not a certificate request.") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not on_curve(key, "P-256"):
-        raise EnrolmentError(f"the request of {request.name}: expected a P-256 key in its csr.")
-    if not signed or subject != _subject(request.name, request.fingerprint):
-        raise EnrolmentError(f"the request of {request.name}: its TLS key has not signed it. {_RETRY}")
-    return key
-
-
-_RETRY = "It was changed on its way, or is not this hospital's: ask the hospital for it again."
-
-
-def sign_roster(consortium: str, members: Iterable[Member], signing: SigningKey, now: datetime) -> Roster:
-    """Return the roster. signing: the consortium's key."""
-    ordered = tuple(sorted(members, key=lambda member: member.name))
-    roster = Roster(consortium=consortium, issued_at=now.replace(microsecond=0), members=ordered)
-    return dataclasses.replace(roster, signature=signing.sign(_statement(roster)))
-
-
-def verify_roster(roster: Roster, signing: bytes) -> None:
-    """Check a roster's signature. signing: the consortium's public key.
-
-    Raises: EnrolmentError.
-    """
-    _verify(signing, roster.signature, _statement(roster), "the roster")
-
-
-def sign_welcome(welcome: Welcome, signing: SigningKey) -> Welcome:
-    """Return a welcome with its signature. signing: the consortium's key."""
-    return dataclasses.replace(welcome, signature=signing.sign(_statement(welcome)))
-
-
-def verify_welcome(welcome: Welcome) -> None:
-    """Check that a welcome and its roster are signed by the consortium that the welcome names.
-
-    Whether that is the right consortium is known by its fingerprint, over the phone.
-
-    Raises: EnrolmentError.
-    """
-    _verify(welcome.signing, welcome.signature, _statement(welcome), "the welcome")
-    verify_roster(welcome.roster, welcome.signing)
-    if welcome.roster.consortium != welcome.consortium:
-        raise EnrolmentError(f"the welcome is of {welcome.consortium}, its roster of {welcome.roster.consortium}.")
-
-
 def canonical(value: Any) -> bytes:
     """Return canonical JSON: keys sorted, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
@@ -309,7 +214,7 @@ def canonical(value: Any) -> bytes:
 
 def to_text(value: Any) -> str:
     """Return one of this module's values as its JSON file."""
-    return json.dumps(_jsonable(value), indent=2) + "\n"
+    return json.dumps(plain(value), indent=2) + "\n"
 
 
 def read(path: Path, kind: type[T], advice: str) -> T:
@@ -334,23 +239,7 @@ def read(path: Path, kind: type[T], advice: str) -> T:
         raise EnrolmentError(f"{explain(error, kind, str(path))}\n{advice}") from None
 
 
-def _jsonable(value: Any) -> dict[str, Any]:
+def plain(value: Any) -> dict[str, Any]:
+    """Return one of this module's values as JSON values."""
     dumped: dict[str, Any] = TypeAdapter(type(value)).dump_python(value, mode="json")
     return dumped
-
-
-def _statement(value: Any) -> bytes:
-    rest = {key: part for key, part in _jsonable(value).items() if key not in _UNSIGNED}
-    return f"consilium {type(value).__name__}\n".encode() + canonical(rest)
-
-
-def _verify(public: bytes, signature: bytes, said: bytes, what: str) -> None:
-    try:
-        verify(public, signature, said, "its signer")
-    except ProtocolError:
-        raise EnrolmentError(f"{what}: its signature is not good. {_RETRY}") from None
-
-
-def _subject(name: str, digits: str) -> x509.Name:
-    parts = ((NameOID.COMMON_NAME, name), (NameOID.SERIAL_NUMBER, digits))
-    return x509.Name([x509.NameAttribute(kind, text) for kind, text in parts])

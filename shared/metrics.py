@@ -70,6 +70,7 @@ class Judgement:
         two classes there is no confusion table, and no count is whole.
     diagnostics: of noised sums over two classes: ``sensitivity``, ``specificity``, ``ppv`` and ``npv``, with intervals
         that know the noise. Of exact sums they follow from ``confusion``.
+    by_patient: whether ``n`` counts patients, and each counts once in the metrics, however many rows there are of one.
     """
 
     metrics: Mapping[str, Interval]
@@ -78,6 +79,7 @@ class Judgement:
     classes: tuple[str, ...] = ()
     confusion: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     diagnostics: Mapping[str, Interval] = field(default_factory=dict)
+    by_patient: bool = False
 
     def values(self) -> dict[str, float | int | None]:
         """Return the point values and ``n``, as ``metrics.json`` has them: None where undefined."""

@@ -6,6 +6,8 @@ sentences are for people, and neither says anything about a patient.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 CODE_MEANINGS: dict[str, str] = {
     "no-reply": "the hospital did not answer",
     "offline": "the hospital's node was not connected when the run began",
@@ -127,7 +129,13 @@ CODE_ADVICE: dict[str, str] = {
     "too-few-of-a-class": "The hospital decides, by the policy in its `site.toml`. Or run the study without it.",
     "too-many-parameters": "Choose a smaller model, or run the study without the hospital.",
     "nearly-the-same-patients": "The hospital approves the study with the patients of before, or with many others.",
-    "data-dependent-subsets": "The hospital decides: `data_dependent_subsets` in its `site.toml`.",
+    "data-dependent-subsets": (
+        "The hospital decides: `data_dependent_subsets = true` in `[policy]` of its `site.toml` lets it take part."
+    ),
+    "subset-too-small": (
+        "The hospital decides, by `min_subset_patients` in its `site.toml`. Or the study asks for larger subsets,"
+        " where its method has an option of that name."
+    ),
     "disk": "Make room on the hospital's disk, and let its node write to the hospital's folder.",
     "no-budget": "The hospital decides: it can write a `[budget]` into its site.toml.",
     "budget-exhausted": "Plan more noise or fewer rounds: `consilium-client ledger` tells the hospital what is left.",
@@ -143,6 +151,16 @@ CODE_ADVICE: dict[str, str] = {
 def code_meaning(code: str) -> str:
     """Return the sentence for a reason code, or one that points to the hospital's log."""
     return CODE_MEANINGS.get(code, "the hospital's own log says more")
+
+
+def told(missing: Mapping[str, str]) -> str:
+    """Return sentences about who is missing: names and codes, and of each code once what it means.
+
+    missing: reason code by the hospital's name.
+    """
+    names = ", ".join(f"{name} ({code})" for name, code in missing.items())
+    codes = (f"{code}: {code_meaning(code)}." for code in dict.fromkeys(missing.values()))
+    return " ".join([f"{names or 'nobody'}.", *codes])
 
 
 def code_advice(code: str) -> str:

@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from shared.errors import nearest
+
 CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """Configuration of every part of a study: unknown keys are errors, and no value is converted silently."""
 
@@ -223,7 +225,11 @@ class DataContract:
         elif self.patient_id is None:
             raise ValueError("[data.steps] needs patient_id, which says whose rows follow each other. Received: none")
         elif self.steps.order not in self.features or self.columns[self.steps.order].type != "number":
-            raise ValueError(f"[data.steps] order must name a number column. Received: {self.steps.order!r}")
+            numbers = [name for name in self.features if self.columns[name].type == "number"]
+            raise ValueError(
+                "[data.steps] order must name a number column other than the label. Received:"
+                f" {self.steps.order!r}. {nearest(self.steps.order, numbers)}"
+            )
 
     def _check_event(self) -> None:
         if self.event is None:

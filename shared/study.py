@@ -151,6 +151,7 @@ _LATER: dict[tuple[str, ...], Any] = {
     ("data", "event"): None,
     ("data", "unlabelled"): False,
     ("evaluation", "importance"): False,
+    ("method", "options", "augment"): False,
     ("method", "options", "pseudo_labels"): None,
 }
 """Keys that came after the first studies were approved, and what they are where they are not used."""
@@ -226,10 +227,11 @@ def parse_study(raw: Mapping[str, Any], source: str) -> Study:
         method=dataclasses.replace(study.method, options=options),
         aggregation=dataclasses.replace(study.aggregation, options=strategy),
     )
-    if whole.data.event and whole.method.name != "cox":
+    if whole.data.event and not METHODS[whole.method.name].censored:
+        known = ", ".join(repr(name) for name, method in METHODS.items() if method.censored)
         raise StudyError(
-            f"{source}: [data] event: only the method 'cox' knows censored times; another would take them for times of"
-            f" the event. Received: {whole.method.name!r}"
+            f"{source}: [data] event: only {known} knows censored times; another would take them for times of the"
+            f" event. Received: {whole.method.name!r}"
         )
     if whole.data.unlabelled and getattr(whole.method.options, "pseudo_labels", None) is None:
         raise StudyError(

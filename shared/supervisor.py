@@ -5,8 +5,8 @@ minute. An exit code of 0 is a failure like any other: some programs say "termin
 Programs start in the order in which they were given, each for the first time when those before it are ready; they stop
 in the reverse order. Children die with the supervisor, however it dies (``shared/processes.py``).
 
-``DIR/NAME.json`` says where each program stands, for ``status``. One supervisor works in a folder at a time; its first
-act is to stop what an earlier one that was killed may have left. Linux and macOS.
+``DIR/NAME.json`` says where each program stands (``shared/process_status.py``). One supervisor works in a folder at a
+time; its first act is to stop what an earlier one that was killed may have left. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any, Self
 
 from shared import files
 from shared.errors import DeploymentError
+from shared.process_status import FORMAT, LOCK, runs, states, supervisor_pid
 from shared.processes import Process, RotatingLog, born, stop_orphans
 
 log = logging.getLogger("consilium.supervisor")
@@ -36,8 +37,6 @@ log = logging.getLogger("consilium.supervisor")
 RESET_S = 60.0
 """A program that was up for so long begins with its smallest delay again."""
 
-_FORMAT = 1
-_LOCK = "supervisor.lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -77,27 +76,6 @@ class Program:
             raise DeploymentError(f"{self.name}: no such program: {' '.join(self.command[:1])!r}. Is it installed?")
 
 
-@dataclass(frozen=True)
-class ProcessStatus:
-    """Where a program stands.
-
-    pid: None while it does not run. ready: whether its check has said so since it was started.
-    started_at: of the current or last process; restarts: by this supervisor; last_exit: such as ``exit code 1``.
-    """
-
-    name: str
-    pid: int | None
-    ready: bool
-    started_at: datetime | None
-    restarts: int
-    last_exit: str | None
-
-    @property
-    def running(self) -> bool:
-        """Whether it runs."""
-        return self.pid is not None
-
-
 def delays(program: Program) -> Iterator[float]:
     """Return the waits before one restart after another, in seconds, without end."""
     delay_s = program.min_delay_s
@@ -119,7 +97,7 @@ class _Child:
         self._output = RotatingLog(program.log)
         self._delays = delays(program)
         self._due = self._since = -float("inf")
-        self._state: dict[str, Any] = {"format": _FORMAT, "name": program.name, "restarts": 0, "last_exit": None}
+        self._state: dict[str, Any] = {"format": FORMAT, "name": program.name, "restarts": 0, "last_exit": None}
         self._write(started_at=None)
 
     def step(self, now: float, may_begin: bool) -> None:
@@ -209,7 +187,7 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         files.make_folder(self._folder, files.FOLDER_MODE)
-        self._lock = _take(self._folder / _LOCK)
+        self._lock = _take(self._folder / LOCK)
         try:
             self._clear()
         except BaseException:
@@ -235,7 +213,7 @@ class Supervisor:
 
     def _clear(self) -> None:
         """Stop what an earlier supervisor left, and forget its files."""
-        left = [state for state in _states(self._folder) if _runs(state)]
+        left = [state for state in states(self._folder) if runs(state)]
         for state in left:
             log.warning("event=orphan program=%s pid=%d", state["name"], state["pid"])
         stop_orphans({state["pid"]: state["born"] for state in left}, self._grace_s)
@@ -284,42 +262,6 @@ class Supervisor:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.stopping = True
-
-
-def status(folder: Path) -> list[ProcessStatus]:
-    """Return where each program of a folder stands, by name. What its file says is held against the running processes.
-
-    Raises: DeploymentError if a file is damaged.
-    """
-    found = []
-    for state in _states(folder):
-        runs = _runs(state)
-        began = None if state["started_at"] is None else datetime.fromisoformat(state["started_at"])
-        pid, ready = (state["pid"], state["ready"]) if runs else (None, False)
-        found.append(ProcessStatus(state["name"], pid, ready, began, state["restarts"], state["last_exit"]))
-    return found
-
-
-def supervisor_pid(folder: Path) -> int | None:
-    """Return the process that supervises a folder, None where none does."""
-    try:
-        state = json.loads((folder / _LOCK).read_text(encoding="utf-8"))
-        return int(state["pid"]) if _runs(state) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _runs(state: Mapping[str, Any]) -> bool:
-    return state["pid"] is not None and state["born"] is not None and born(state["pid"]) == state["born"]
-
-
-def _states(folder: Path) -> Iterator[dict[str, Any]]:
-    keys = {"format", "name", "pid", "born", "ready", "started_at", "restarts", "last_exit"}
-    for path in sorted(folder.glob("*.json")):
-        state = files.read_json(path, DeploymentError, "Delete it while the supervisor does not run.")
-        if set(state) != keys or state["format"] != _FORMAT:
-            raise DeploymentError(f"{path}: expected a program's state. Delete it while the supervisor does not run.")
-        yield state
 
 
 def _take(path: Path) -> int:

@@ -73,7 +73,8 @@ def _fault(fault: Any, kind: type[Any], inner: tuple[str, ...]) -> str:
         return f"expected at least {fault['ctx']['min_length']} of them. Received: {fault['input']!r}."
     message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
     received = "" if fault["type"] == "value_error" else f". Received: {fault['input']!r}"
-    return f"{message}{received}."
+    sentence = f"{message}{received}"
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
 
 
 def _place(location: tuple[str, ...]) -> str:

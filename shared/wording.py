@@ -21,13 +21,20 @@ class MetricWords:
     """How one metric is presented.
 
     label: its usual name.
-    better: 1 where higher values are better, -1 where lower ones are.
+    better: 1 where higher values are better, -1 where lower ones are, 0 where neither is.
     meaning: one sentence.
+    decides: whether a model with a better value is the better model.
     """
 
     label: str
-    better: Literal[1, -1]
+    better: Literal[1, 0, -1]
     meaning: str
+    decides: bool = True
+
+    @property
+    def direction(self) -> str:
+        """``higher is better``; empty where neither is."""
+        return {1: "higher is better", -1: "lower is better", 0: ""}[self.better]
 
 
 METRIC_WORDS: dict[str, MetricWords] = {
@@ -89,29 +96,33 @@ METRIC_WORDS: dict[str, MetricWords] = {
         -1,
         "How far the values of the actions contradict themselves from one row to the next, in the reward's unit; 0 is"
         " not at all. It does not tell whether the policy is good.",
+        decides=False,
     ),
     "policy_value": MetricWords(
         "Estimated value of the policy",
-        1,
+        0,
         "What the values promise for a patient's first row, in the reward's unit. They are fitted to records of"
         " patients who were not treated at random, and promise too much.",
     ),
     "observed_return": MetricWords(
         "Observed return",
-        1,
+        0,
         "Mean discounted sum of the recorded rewards of a patient, in the reward's unit: of the patients as they were"
         " treated, whatever the model.",
     ),
     "policy_agreement": MetricWords(
         "Agreement with the record",
-        1,
+        0,
         "Share of a patient's rows in which the recorded action is the one of largest value; neither high nor low"
         " values are good in themselves.",
     ),
 }
 
 
-AMOUNTS = ("mae", "rmse", "mean_squared_distance", "bellman_error", "policy_value", "observed_return")
+IN_LABEL_UNIT = ("mae", "rmse", "bellman_error", "policy_value", "observed_return")
+"""Metrics in the label's unit."""
+
+AMOUNTS = (*IN_LABEL_UNIT, "mean_squared_distance")
 """Metrics that are no shares."""
 
 

@@ -150,9 +150,10 @@ def list_() -> None:
     console.print("\nData sets", highlight=False)
     for dataset in DATASETS.values():
         try:
-            where = "comes with scikit-learn" if dataset.embedded else str(locate(dataset, None))
+            folder = locate(dataset, None)
+            where = dataset.origin if dataset.embedded else str(folder)
         except DatasetMissing:
-            where = f"not here: consilium-simulate fetch {dataset.name}"
+            where = f"not here: {dataset.to_have_it}"
         console.print(f"\n[bold]{dataset.name}[/bold]  {escape(dataset.title)}\n  {escape(where)}", highlight=False)
         console.print(f"  {escape(dataset.licence)}\n  {escape(dataset.attribution)}", style="dim", highlight=False)
 

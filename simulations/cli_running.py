@@ -64,9 +64,9 @@ def _engine(name: Literal["local", "ray"]) -> Engine:
         from simulations.local import in_turn
 
         return in_turn
-    from simulations import ray
+    from simulations import ray, ray_cluster
 
-    ray.require()
+    ray_cluster.require()
     return ray.on_ray
 
 

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from client.data.split import SiteData
 from server.training import Observers, Progress
 from shared.aggregation import FedAvg
@@ -53,7 +56,7 @@ def compare(
     tell: called with what is being trained before each baseline starts.
     """
     study, sites = consortium.study, consortium.data
-    everybody = concatenate([sites[name].parts[Part.HELD_OUT] for name in judged_on])
+    everybody = in_one_place({name: sites[name].parts[Part.HELD_OUT] for name in judged_on})
     wanted = study.simulation.compare
     pooled: Judgement | None = None
     local: dict[str, Judgement] = {}
@@ -61,7 +64,7 @@ def compare(
     failed: list[str] = []
     if "pooled" in wanted:
         tell("all data in one place")
-        training = concatenate([data.parts[Part.TRAINING] for data in sites.values()])
+        training = in_one_place({name: data.parts[Part.TRAINING] for name, data in sites.items()})
         try:
             pooled = judge(study, "pooled", _alone(study, POOLED, training, everybody, clock)[0])
         except RunAbandoned:
@@ -87,8 +90,31 @@ def kept_sums(plan: InTurn, progress: Progress, parts: Mapping[Part, Examples]) 
 
 def exact_sums(consortium: Consortium, plan: InTurn, progress: Progress, judged_on: Sequence[str]) -> Sums:
     """Return the sums of the released model over the held-out rows of some sites, without noise."""
-    sites = [consortium.data[name] for name in judged_on]
-    return kept_sums(plan, progress, {part: concatenate([site.parts[part] for site in sites]) for part in Part})
+    sites = {name: consortium.data[name].parts for name in judged_on}
+    return kept_sums(
+        plan, progress, {part: in_one_place({name: parts[part] for name, parts in sites.items()}) for part in Part}
+    )
+
+
+def in_one_place(parts: Mapping[str, Examples]) -> Examples:
+    """Return the rows of several hospitals by name; a patient id that two of them have is that of two patients."""
+    ids, hospitals = np.unique(
+        np.concatenate([np.unique(rows.whole().patients) for rows in parts.values()]), return_counts=True
+    )
+    twice = ids[hospitals > 1]
+    return concatenate([_told_apart(rows, twice, name) for name, rows in parts.items()])
+
+
+def _told_apart(rows: Examples, twice: NDArray[np.str_], hospital: str) -> Examples:
+    """Return the rows with the hospital's name in the ids that another one has, too."""
+    if not np.isin(rows.whole().patients, twice).any():
+        return rows
+    own = np.char.add(rows.patients, f" ({hospital})")
+    return dataclasses.replace(
+        rows,
+        patients=np.where(np.isin(rows.patients, twice), own, rows.patients),
+        unlabelled=rows.unlabelled and _told_apart(rows.unlabelled, twice, hospital),
+    )
 
 
 def _alone(

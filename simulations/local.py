@@ -23,8 +23,9 @@ from shared.errors import DataError, ProtocolError, StudyError
 from shared.examples import Part, concatenate
 from shared.messages import Contributed, ContributeRequest, Refused, Reply, Request
 from shared.methods import METHODS
-from shared.methods.base import Total, word_plan
+from shared.methods.base import Total
 from shared.methods.combinators import InTurn
+from shared.methods.words import word_plan
 from shared.patients import words_of
 from shared.plan import plan_of
 from shared.privacy import mechanisms

@@ -7,20 +7,13 @@ message and another one for the next, so a hospital's state, the secrets of the 
 context between two messages, where a real one keeps its secrets in its own process. Flower hands contexts, and the app
 with the hospitals' signing keys, to the workers by Ray's own serialization (flwr 1.41.0,
 ``simulation/ray_transport/ray_actor.py``); rows of patients are in Ray's shared memory once, whatever the workers.
-
-Ray would import ``client`` and ``shared`` from the working folder first, another project's if it has folders of these
-names (measured). So it starts in an empty folder of its own, and its workers must run the code that runs here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
-import os
 import signal
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,8 +29,8 @@ from client.secagg_state import Member
 from client.site import Site, SiteState, answer
 from server.training import Progress
 from server.transport import FlowerTransport, Node, Transport
-from shared import codec, files, packing, provenance
-from shared.errors import DependencyMissing, DeploymentError, MixedInstallation
+from shared import codec, files, packing
+from shared.errors import DeploymentError
 from shared.messages import Request
 from shared.methods.base import PlainMean
 from shared.methods.combinators import InTurn
@@ -45,6 +38,7 @@ from shared.packing import Packed
 from shared.plan import plan_of
 from shared.secagg.keys import Entropy, SigningKey
 from shared.study import Study
+from simulations.ray_cluster import cluster, require, without_tensorflow
 
 if TYPE_CHECKING:
     from flwr.app import Context, RecordDict
@@ -52,29 +46,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("consilium.simulation")
 
-_QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-}
-"""Nothing is sent anywhere, and the screen stays readable."""
-
 _NODES, _LOG = "nodes.json", "hospitals.log"
-_LONGEST_FOLDER = 40
-"""Letters of a folder in which Ray's sockets have room: their paths may be 107 letters long."""
 _REGISTERED_EVERY_S, _LAST_WORDS_S = 0.02, 10.0
 _WORKER_EACH: dict[str, Any] = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
 """One processor for each worker: Flower's own choice of two leaves half of the machine idle."""
-
-
-def require() -> None:
-    """Raise DependencyMissing unless Ray is installed; it is not imported."""
-    if importlib.util.find_spec("ray") is None:
-        raise DependencyMissing(
-            f'--engine ray needs Ray, which this Python lacks. Type: {sys.executable} -m pip install "consilium[bench]"'
-        )
 
 
 def on_ray(sites: Mapping[str, Site], sums: Sums, work: Callable[[Transport], Progress]) -> Progress:
@@ -85,7 +60,7 @@ def on_ray(sites: Mapping[str, Site], sums: Sums, work: Callable[[Transport], Pr
     """
     require()
     first = next(iter(sites.values())).member
-    with _cluster(len(sites), first.study.study.threads) as folder:
+    with cluster(len(sites), first.study.study.threads) as folder:
         import ray
 
         handed = _Handed(
@@ -121,77 +96,6 @@ class _Handed:
     secrets: Mapping[str, bytes] = field(compare=False, repr=False)
     data: Mapping[str, Any] = field(compare=False, repr=False)
     sums: Sums = field(compare=False)
-
-
-@contextlib.contextmanager
-def _cluster(sites: int, threads: int) -> Iterator[Path]:
-    """Start Ray on this machine, with a worker for each processor and no more than there are sites.
-
-    threads: that a site may use.
-
-    Yields: an empty folder of its own.
-    Raises: MixedInstallation if its workers do not import what runs here.
-    """
-    os.environ.update(_QUIET)
-    import ray
-
-    workers = max(1, min(sites, (os.cpu_count() or 1) // threads))
-    environment = {"env_vars": {"PYTHONPATH": str(provenance.ROOT)}, "worker_process_setup_hook": f"{__name__}.prepare"}
-    with tempfile.TemporaryDirectory(prefix="consilium-", ignore_cleanup_errors=True) as name:
-        with contextlib.chdir(name):
-            ray.init(
-                "local",
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=environment,
-                _temp_dir=name if len(name) <= _LONGEST_FOLDER else None,
-            )
-        try:
-            _check_code(ray)
-            yield Path(name)
-        finally:
-            ray.shutdown()
-
-
-def prepare() -> None:
-    """Prepare a worker process; Ray calls this by its name when the process starts."""
-    with without_tensorflow():
-        import flwr.simulation  # noqa: F401  # what Ray reads next names it
-
-
-@contextlib.contextmanager
-def without_tensorflow() -> Iterator[None]:
-    """Hide TensorFlow from what is imported: Flower's engine imports it wherever it is installed, for GPUs only."""
-    hidden = "tensorflow" not in sys.modules
-    if hidden:
-        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # what makes an import fail
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["tensorflow"]
-
-
-def _check_code(ray: Any) -> None:
-    """Raise MixedInstallation unless a worker imports the code that runs here."""
-    ours = str(provenance.ROOT), provenance.code_digest()
-    try:
-        theirs = ray.get(ray.remote(num_cpus=0)(_code).remote())
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise MixedInstallation(f"Ray's worker processes cannot import Consilium from {ours[0]}: {reason}") from None
-    if theirs != ours:
-        raise MixedInstallation(
-            f"Ray's worker processes import other code than runs here. Expected: {ours[0]}. Received: {theirs[0]}."
-            " Unset PYTHONPATH, and do not change the code while it starts."
-        )
-
-
-def _code() -> tuple[str, str]:
-    provenance.require_one_root()
-    return str(provenance.ROOT), provenance.code_digest()
 
 
 def _simulate(handed: _Handed, work: Callable[[Transport], Progress]) -> Progress:

@@ -35,10 +35,11 @@ CONFINED = {
         "client/cli.py",
         "shared/codec.py",
         "simulations/ray.py",
+        "simulations/ray_cluster.py",
         "simulations/benchmarks/",
     ),
     "dp_accounting": ("shared/privacy/accounting.py",),
-    "ray": ("simulations/ray.py", "simulations/benchmarks/"),
+    "ray": ("simulations/ray_cluster.py", "simulations/ray.py", "simulations/benchmarks/"),
     "tensorflow": (
         "shared/models/",
         "shared/methods/neural.py",

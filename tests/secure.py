@@ -31,8 +31,9 @@ from shared.messages import (
     RevealRequest,
     SharesRequest,
 )
-from shared.methods.base import NOTHING, Ask, Contribution, Measurements, Total, word_plan
+from shared.methods.base import NOTHING, Ask, Contribution, Measurements, Total
 from shared.methods.combinators import InTurn, Stage
+from shared.methods.words import word_plan
 from shared.plan import exchanges
 from shared.randomness import Randomness
 from shared.secagg.keys import SigningKey

@@ -34,9 +34,11 @@ class Findings:
     """What was found in one hospital's data.
 
     outside: out-of-contract values by column, of the rows that are used; columns without any are left out.
-    wholly_outside: columns whose every observed value lies outside: another unit, or another way of writing.
+    wholly_outside: columns whose every observed value lies outside: another unit, or another way of writing; a text by
+        its own name if that is so at every position.
     no_patient, no_order, no_label, label_outside, pixels_outside: rows left out, each counted for the first that
         applies.
+    same_place: rows with the place of another row of their patient.
     """
 
     outside: Mapping[str, int] = field(default_factory=dict)
@@ -46,21 +48,27 @@ class Findings:
     label_outside: int = 0
     pixels_outside: int = 0
     no_order: int = 0
+    same_place: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the report; the counts by column are shown beside them."""
         reasons = {
             "without a patient id": self.no_patient,
-            "without a place in the patient's order": self.no_order,
+            "without a place in the patient's order, or with one outside its range": self.no_order,
             "without a label": self.no_label,
             "whose label lies outside the contract": self.label_outside,
             "with pixels outside the contract's range": self.pixels_outside,
         }
         rows = [f"Left out: {count:,} row(s) {reason}." for reason, count in reasons.items() if count]
+        if self.same_place:
+            rows.append(
+                f"{self.same_place:,} row(s) have the place of another row of their patient: they follow each other as"
+                " they stand in the data."
+            )
         columns = [
-            f"Column {name}: every observed value lies outside the contract and counts as missing. Check the unit, and"
-            " that decimals are written with a point."
+            f"Column {name}: every observed value lies outside the contract and counts as missing. Check the unit and"
+            " that decimals are written with a point; the levels; of a text, the letters and the length."
             for name in self.wholly_outside
         ]
         return (*rows, *columns)
@@ -114,6 +122,7 @@ def conform(contract: DataContract, raw: RawData, source: str) -> Conformed:
     findings = Findings(
         outside={name: n for name, n in zip(contract.features, outside.sum(axis=0).tolist(), strict=True) if n},
         wholly_outside=_wholly_outside(contract, values, outside),
+        same_place=_same_place(contract, values, patients[used]),
         **left_out,
     )
     kept = None if images is None else images[used]
@@ -232,6 +241,17 @@ def _without_order(contract: DataContract, values: NDArray[np.float64]) -> NDArr
     return np.isnan(values[:, contract.features.index(contract.steps.order)])
 
 
+def _same_place(contract: DataContract, values: NDArray[np.float64], patients: NDArray[np.str_]) -> int:
+    """Return how many rows have the place of another row of their patient."""
+    if contract.steps is None:
+        return 0
+    places = np.column_stack(
+        [np.unique(patients, return_inverse=True)[1], values[:, contract.features.index(contract.steps.order)]]
+    )
+    counts = np.unique(places, axis=0, return_counts=True)[1]
+    return int(counts[counts > 1].sum())
+
+
 def _histories(contract: DataContract, values: NDArray[np.float64], patients: NDArray[np.str_]) -> NDArray[np.float64]:
     """Return each row's history, shape (n, count, p); rows that have none are left out later."""
     assert contract.steps is not None
@@ -267,12 +287,13 @@ def _check_rows(contract: DataContract, rows: int, left_out: Mapping[str, int], 
         if label.range is None
         else f"numbers from {label.range[0]:g} to {label.range[1]:g}"
     )
+    parts = " or ".join(f"[data.columns.{name}]" for name in (contract.label, contract.event) if name)
     if contract.event:
         allowed += f", and in {contract.event!r} levels {list(contract.columns[contract.event].levels)}"
     if left_out["label_outside"]:
         raise DataError(
             f"{source}: no row has a label of the contract: column {contract.label!r}: expected {allowed}. Received:"
-            f" {left_out['label_outside']} other value(s). Correct the data, or [data.columns.{contract.label}]."
+            f" {left_out['label_outside']} other value(s). Correct the data, or {parts}."
         )
     if left_out["no_label"]:
         raise DataError(
@@ -288,4 +309,9 @@ def _check_rows(contract: DataContract, rows: int, left_out: Mapping[str, int], 
 def _wholly_outside(contract: DataContract, values: NDArray[np.float64], outside: NDArray[np.bool_]) -> tuple[str, ...]:
     """Return the columns with observed values of which all lie outside."""
     suspect = outside.any(axis=0) & np.isnan(values).all(axis=0)
-    return tuple(name for name, wrong in zip(contract.features, np.atleast_1d(suspect), strict=True) if wrong)
+    names = [name for name, wrong in zip(contract.features, np.atleast_1d(suspect), strict=True) if wrong]
+    for name, text in contract.texts.items():
+        positions = set(text.columns(name))
+        if positions <= set(names):
+            names = [name, *(each for each in names if each not in positions)]
+    return tuple(names)

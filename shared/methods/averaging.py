@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from shared.methods.base import (
     Measurements,
     ServerOptimizer,
     Total,
+    Traits,
     forecast_of,
     under,
     within,
@@ -104,15 +104,12 @@ def advance(state: Arrays, total: Total, optimizer: ServerOptimizer) -> tuple[Ar
     return state, {"loss": float(total.arrays["loss"]) / total.weight} if "loss" in total.arrays else {}
 
 
-class AveragingMethod:
+class AveragingMethod(Traits):
     """The half of a method at the aggregator, which is the same for everything that is averaged.
 
     optimizer: how the weights move with their mean.
     rounds: training rounds.
     """
-
-    outputs: ClassVar[str] = ""
-    prepared: ClassVar[bool] = True
 
     def __init__(self, optimizer: ServerOptimizer, rounds: int) -> None:
         self.optimizer = optimizer

@@ -19,13 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import StudyError
 from shared.examples import Arrays, Examples, Part
-from shared.fixedpoint import WordPlan, plan
 from shared.interpretation import Interpretation
-from shared.layout import Entry, size_of
-from shared.privacy import mechanisms
-from shared.privacy.mechanisms import Sharing, SumNoise
+from shared.layout import Entry
 from shared.randomness import Randomness
 
 if TYPE_CHECKING:
@@ -128,41 +124,6 @@ class Total:
     arrays: Arrays
     weight: float
     contributors: int
-
-
-def word_plan(ask: Ask, sites: int) -> WordPlan:
-    """Return how a contribution becomes words: the ask's entries, and the weight as the last word.
-
-    Noised entries have one scale, because an influence is a norm over all of them.
-
-    Raises: StudyError if the sum of so many sites could wrap.
-    """
-    weight = Entry("weight", (), ask.weight_bound, 0.5)
-    if ask.noise_multiplier is None:
-        return plan((*ask.entries, weight), ask.word_bits, sites)
-    noise = sum_noise(ask, sites)
-    bits = (noise.fraction_bits,) * len(ask.entries)
-    return WordPlan((*ask.entries, weight), (*bits, 0), ask.word_bits, sites, noise.reach(sites, size_of(ask.entries)))
-
-
-def sum_noise(ask: Ask, sites: int, honest: int = 1) -> SumNoise:
-    """Return the noise of a sum; its scale and its total variance are the same whatever ``honest`` is.
-
-    sites: whose words may be added.
-    honest: fewest honest contributors; the share that each site adds makes so many reach the total variance.
-
-    Raises: StudyError if the words cannot hold it. ValueError for an ask without influence or noise multiplier.
-    """
-    if ask.influence is None or ask.noise_multiplier is None:
-        raise ValueError("expected an influence and a noise multiplier")
-    influence = (ask.influence.l1, ask.influence.l2)
-    made = [
-        mechanisms.sum_noise(ask.noise_multiplier, influence, ask.entries, Sharing(sites, shares, 0), ask.word_bits)
-        for shares in {1, honest}
-    ]
-    if len({noise.fraction_bits for noise in made}) > 1:
-        raise StudyError("words are too short for the noise of so many sites. Use words of 64 bits.")
-    return min(made, key=lambda noise: noise.share)
 
 
 class Method(Protocol[R_co]):
@@ -270,17 +231,32 @@ class ModelMethod(Method[Arrays], Protocol):
         ...
 
 
+class Traits:
+    """What the rest of the system asks of a kind of method, as it is of most."""
+
+    outputs: ClassVar[str] = ""
+    """What the model says of a row in words, ``"a cluster"``; empty for one that predicts the label."""
+
+    noun: ClassVar[str] = "model"
+    """What training makes, in one word: ``"table"``, ``"policy"``."""
+
+    prepared: ClassVar[bool] = True
+    """Whether it reads prepared columns; one that does not gets a count of the rows in place of a preparation."""
+
+    censored: ClassVar[bool] = False
+    """Whether it knows of ``[data] event``: that a label may be the time until a patient was last seen."""
+
+
 class TrainingMethod(ModelMethod, Protocol):
-    """What ``METHODS`` lists: how a study names, checks and makes a ``ModelMethod``."""
+    """What ``METHODS`` lists: how a study names, checks and makes a ``ModelMethod``, and the ``Traits`` of that."""
 
     Options: ClassVar[type[Any]]
     """The frozen dataclass of ``[method.options]``."""
 
     outputs: ClassVar[str]
-    """What the model says of a row in words, ``"a cluster"``; empty for one that predicts the label."""
-
+    noun: ClassVar[str]
     prepared: ClassVar[bool]
-    """Whether it reads prepared columns; one that does not gets a count of the rows in place of a preparation."""
+    censored: ClassVar[bool]
 
     @classmethod
     def check(cls, study: Study) -> None:

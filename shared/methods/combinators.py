@@ -216,17 +216,22 @@ class SideBySide:
         arrays: dict[str, Any] = {}
         kept: dict[str, Any] = dict(memory)
         weights: list[float] = []
-        subsets: list[int | None] = []
+        smallest: dict[str, int | None] = {}
         for name, method in self._unfinished(state).items():
             contribution, own = method.contribute(within(name, state), examples, within(name, memory), randomness)
             arrays |= under(name, {**contribution.arrays, "weight": np.array(contribution.weight)})
             kept = {key: array for key, array in kept.items() if not key.startswith(f"{name}/")} | under(name, own)
             weights.append(contribution.weight)
-            if method.asks(within(name, state)).data_dependent_subsets:
-                subsets.append(contribution.smallest_subset)
-        said = [each for each in subsets if each is not None]
-        smallest = min(said) if said and len(said) == len(subsets) else None
-        return Contribution(arrays, max(weights), smallest), kept
+            smallest[name] = contribution.smallest_subset
+        return Contribution(arrays, max(weights), self._smallest(smallest, state)), kept
+
+    def _smallest(self, subsets: Mapping[str, int | None], state: Arrays) -> int | None:
+        """Return the smallest subset of all; None where there are no subsets, or a method with some does not say."""
+        said = [each for each in subsets.values() if each is not None]
+        silent = [name for name, each in subsets.items() if each is None]
+        if not said or any(self._by_key[name].asks(within(name, state)).data_dependent_subsets for name in silent):
+            return None
+        return min(said)
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:
         """Return all methods advanced, each with its own total."""

@@ -1,5 +1,8 @@
 """The consortium's table one: who the training patients are, overall and by class of the label.
 
+Hayes-Larson, Kezios, Mooney and Lovasi 2019, "Who is in this study, anyway? Guidelines for a useful Table 1", J. Clin.
+Epidemiol. 114, say what belongs into it.
+
 One sum over the training patients, each with its first row. Of each number, by class: how many have it, its sum and sum
 of squares, and a histogram of ``MEDIAN_BINS`` bins of the declared range; of each category, by class: patients by
 level. Means and deviations (divisor n - 1) are exact, quartiles right to a bin. A label that is a number is a column
@@ -76,6 +79,7 @@ class Describe(PlainMethod):
 
     Options: ClassVar[type[Any]] = DescribeOptions
     outputs: ClassVar[str] = "how far it lies from the means, in standard deviations"
+    noun: ClassVar[str] = "table"
     prepared: ClassVar[bool] = False
 
     def __init__(self, study: Study, preparation: Preparation) -> None:

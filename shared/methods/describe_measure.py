@@ -34,12 +34,14 @@ class DifferenceSums:
         """Return the mean absolute standardised difference; resamples draw each mean with its standard error."""
         known = self.known > 0
         if not known.any():
-            return Judgement({"mean_difference": Interval(math.nan, math.nan, math.nan)}, self.n, curves=())
+            return Judgement(
+                {"mean_difference": Interval(math.nan, math.nan, math.nan)}, self.n, curves=(), by_patient=True
+            )
         means = self.differences[known] / self.known[known]
         value = float(np.abs(means).mean())
         drawn = means + generator.standard_normal((replicates, len(means))) / np.sqrt(self.known[known])
         samples = centred(np.abs(drawn).mean(axis=1), value, most=math.inf)
-        return Judgement({"mean_difference": interval_of(value, samples)}, self.n, curves=())
+        return Judgement({"mean_difference": interval_of(value, samples)}, self.n, curves=(), by_patient=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,10 @@ from shared.preparation import Preparation
 from shared.randomness import Randomness, generator
 
 BINS = 1000
-"""Of the score histograms: enough for a difference, a sixteenth of what the evaluation itself sends."""
+"""Of the histograms of scores or errors: enough for a difference, a sixteenth of what the evaluation itself sends.
+
+What a ``Measured`` method sums instead, such as survival or clusters, is the same as in the evaluation.
+"""
 
 
 class PermutedEvaluation(EvaluationMethod):

@@ -4,7 +4,7 @@ The local step is that of scikit-learn's ``LogisticRegression(C, max_iter, warm_
 penalty 1 / (2 C n) on the coefficients, and SciPy's L-BFGS-B with scikit-learn's settings, started from the broadcast
 weights and run for ``max_iter`` iterations. It is called without scikit-learn's estimator around it, whose checks of
 its input take six times as long as a step; tests hold it to scikit-learn's weights. The sites' weights are averaged by
-rows (``shared/methods/averaging.py``).
+rows (``shared/methods/averaging.py``; McMahan et al. 2017, arXiv:1602.05629, Algorithm 1).
 
 One local iteration a round stays near the pooled optimum; many drift towards each site's own (Karimireddy et al. 2020,
 arXiv:1910.06378). Averaging never reaches the pooled optimum exactly.

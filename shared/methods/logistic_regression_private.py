@@ -41,6 +41,7 @@ from shared.methods.base import (
     Measurements,
     ServerOptimizer,
     Total,
+    Traits,
     forecast_of,
     under,
     within,
@@ -71,7 +72,7 @@ class PrivateLogisticRegressionOptions:
     C: Annotated[float, Field(gt=0)] = 1.0
 
 
-class PrivateLogisticRegression:
+class PrivateLogisticRegression(Traits):
     """One prepared study; weights are ``coef`` (1 or classes, features) and ``intercept`` (1 or classes,).
 
     noise_multiplier: standard deviation of the honest sites' noise over the clipping norm, in each round. None for a
@@ -79,8 +80,6 @@ class PrivateLogisticRegression:
     """
 
     Options: ClassVar[type[Any]] = PrivateLogisticRegressionOptions
-    outputs: ClassVar[str] = ""
-    prepared: ClassVar[bool] = True
     state_norm_bound: ClassVar[float] = 1e3
 
     def __init__(self, study: Study, preparation: Preparation, noise_multiplier: float | None) -> None:
@@ -179,8 +178,7 @@ class PrivateLogisticRegression:
         if said.shape[1] == 2:
             residuals = residuals[:, 1:]
         rows = np.column_stack([prepared.x, np.ones(len(prepared))])
-        patients = examples.derived("patients", "index", lambda: np.unique(examples.patients, return_inverse=True)[1])
-        gradient = clipped_sum(residuals, rows, patients, self.clipping_norm)
+        gradient = clipped_sum(residuals, rows, examples.patient_index, self.clipping_norm)
         return Contribution({"gradient": gradient}, 1.0), NOTHING
 
     def advance(self, state: Arrays, total: Total) -> tuple[Arrays, Measurements]:

@@ -26,8 +26,8 @@ from shared.layout import Entry
 from shared.methods import averaging
 from shared.methods.base import NOTHING, Ask, Contribution, Forecast, Measurements, ServerOptimizer, Total
 from shared.methods.clipped_averaging import ClippedAveraging
-from shared.models import MODELS, network, pseudo_labels, runtime
-from shared.models.pseudo_labels import PseudoLabels
+from shared.models import MODELS, network, runtime
+from shared.models.pseudo_labels import PseudoLabels, joined
 from shared.models.saliency import integrated_gradients
 from shared.models.training import Descent, Trainer, trainer
 from shared.preparation import Preparation, Prepared
@@ -64,7 +64,8 @@ class NeuralOptions:
     learning_rate, momentum: of the local SGD; momentum starts from zero in every round.
     proximal_mu: weight of FedProx's term, which holds a site near the broadcast weights.
     update_bound: largest change of one weight in one round at one site.
-    pseudo_labels: how images without a label are learnt from; needs ``[data] unlabelled``.
+    augment: whether images are altered whenever they are trained on (``shared/models/augmentation.py``).
+    pseudo_labels: how images without a label are learnt from; needs ``[data] unlabelled``, and ``augment``.
     """
 
     architecture: Literal["image_cnn", "sequence_cnn", "sequence_rnn", "tabular_mlp"]
@@ -75,6 +76,7 @@ class NeuralOptions:
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     proximal_mu: Annotated[float, Field(ge=0)] = 0.0
     update_bound: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    augment: bool = False
     pseudo_labels: PseudoLabels | None = None
 
     @field_validator("model", mode="plain")
@@ -98,6 +100,7 @@ class NeuralOptions:
             momentum=self.momentum,
             proximal_mu=self.proximal_mu,
             loss_bound=averaging.LOSS_BOUND,
+            augment=self.augment,
         )
 
 
@@ -130,10 +133,18 @@ class Neural(averaging.AveragingMethod):
                 f"options: architecture {options.architecture!r} reads {options.model.reads!r}. Received:"
                 f" [data] kind = {study.data.kind!r}, for which there is {', '.join(map(repr, fitting))}"
             )
-        if options.pseudo_labels and (study.privacy or study.tuning or not study.data.unlabelled):
+        if options.augment and (not study.data.images or (study.privacy and study.privacy.unit == "patient")):
             raise ValueError(
-                "options: pseudo_labels goes with [data] unlabelled = true, and with no [privacy] or [tuning]."
-                f" Received: unlabelled = {str(study.data.unlabelled).lower()}"
+                'options: augment goes with kind = "images", and with no [privacy] of unit "patient". Received: kind ='
+                f" {study.data.kind!r}, {'[privacy]' if study.privacy else 'no [privacy]'}"
+            )
+        if options.pseudo_labels and (
+            study.privacy or study.tuning or not study.data.unlabelled or not options.augment
+        ):
+            raise ValueError(
+                "options: pseudo_labels goes with augment = true and [data] unlabelled = true, and with no [privacy] or"
+                f" [tuning]. Received: augment = {str(options.augment).lower()}, unlabelled ="
+                f" {str(study.data.unlabelled).lower()}"
             )
         if study.privacy and study.privacy.patients_per_site is None:
             raise ValueError(
@@ -206,8 +217,8 @@ class Neural(averaging.AveragingMethod):
             stochastic_rounding=True,
             state_norm=averaging.norm(weights),
             state_norm_bound=self.state_norm_bound,
-            # One batch of all rows leaves nothing to chance.
-            exact=self.options.batch_size >= self.max_rows and self.options.pseudo_labels is None,
+            # One batch of all rows as they are leaves nothing to chance.
+            exact=self.options.batch_size >= self.max_rows and not self.options.augment,
             subset_patients=self.options.pseudo_labels.min_subset_patients if self.options.pseudo_labels else None,
         )
 
@@ -217,31 +228,23 @@ class Neural(averaging.AveragingMethod):
         """Return this site's weighted change after ``local_epochs`` passes over its rows."""
         prepared = self.preparation.transform(examples)
         before = averaging.weights_of(state)
-        sure = self._sure(state, examples)
-        taught = self._with(prepared, sure, randomness) if sure else prepared
-        rows = len(prepared) + (len(sure) if sure else 0)
+        options = self.options.pseudo_labels
+        if options is None:
+            return self._trained(before, prepared, len(prepared), randomness), NOTHING
+        unlabelled = examples.unlabelled or examples.take(np.arange(0))
+        asked = unlabelled.take(np.arange(len(unlabelled) if state["round"] >= options.after else 0))
+        sure = options.sure(asked, self._trainer.outputs(before, self.preparation.transform(asked).x))
+        taught = joined(prepared, self.preparation.transform(sure), len(unlabelled))
+        whole = self._trained(before, taught, len(prepared) + len(sure), randomness)
+        return dataclasses.replace(whole, smallest_subset=(sure or examples).patient_count), NOTHING
+
+    def _trained(self, before: Arrays, taught: Prepared, rows: int, randomness: Randomness) -> Contribution:
+        """Return what these rows make of the broadcast weights; the site counts for ``rows`` in the mean."""
         after, loss = self._trainer.train(
             before, taught.x, self._targets(taught), self.options.descent(), randomness.training
         )
         whole = averaging.contribution(before, after, rows, loss * rows / len(taught))
-        if self.options.pseudo_labels:
-            whole = dataclasses.replace(whole, smallest_subset=(sure or examples).patient_count)
-        return _clipped(whole, self.options.update_bound * rows), NOTHING
-
-    def _with(self, prepared: Prepared, sure: Examples, randomness: Randomness) -> Prepared:
-        """Return altered images of the labelled rows, repeated, and of those of whose class the model is sure."""
-        both = pseudo_labels.joined(prepared, self.preparation.transform(sure))
-        return dataclasses.replace(both, x=pseudo_labels.altered(both.x, randomness.training))
-
-    def _sure(self, state: Arrays, examples: Examples) -> Examples | None:
-        """Return rows without a label of whose class the broadcast model is sure; None for too few patients."""
-        options, unlabelled = self.options.pseudo_labels, examples.unlabelled
-        if options is None or not unlabelled or state["round"] < options.after:
-            return None
-        outputs = self._trainer.outputs(averaging.weights_of(state), self.preparation.transform(unlabelled).x)
-        sure, classes = pseudo_labels.sure(outputs, options.confidence)
-        chosen = dataclasses.replace(unlabelled, labels=classes).take(sure)
-        return chosen if chosen.patient_count >= options.min_subset_patients else None
+        return _clipped(whole, self.options.update_bound * rows)
 
     def _targets(self, prepared: Prepared) -> NDArray[np.float64]:
         """Return what the network is taught: class indices, or the standardised number."""
@@ -273,9 +276,8 @@ class Neural(averaging.AveragingMethod):
         """Return what a training sum holds."""
         usual = super().forecast()
         clipped = "how many of these numbers were cut to the study's bound"
-        options = self.options.pseudo_labels
-        learnt = "images without a label count in these where the model is at least {:g} % sure of their class"
-        more = (clipped, learnt.format(100 * options.confidence)) if options else (clipped,)
+        pseudo = self.options.pseudo_labels
+        more = (clipped, pseudo.sum_holds()) if pseudo else (clipped,)
         return dataclasses.replace(usual, contents=(*usual.contents, *more))
 
     def description(self) -> str:
@@ -283,17 +285,12 @@ class Neural(averaging.AveragingMethod):
         size = self._trainer.model.count_params()
         options = self.options
         proximal = f", proximal term {options.proximal_mu:g} (FedProx)" if options.proximal_mu else ""
-        pseudo = options.pseudo_labels
-        unlabelled = (
-            f" After {pseudo.after} round(s) also on images without a label, with the class of which the model was at"
-            f" least {100 * pseudo.confidence:g} % sure."
-            if pseudo
-            else ""
-        )
+        augmented = " Each image was altered at random whenever it was trained on." if options.augment else ""
+        unlabelled = f" {options.pseudo_labels.sentence()}" if options.pseudo_labels else ""
         return (
             f"{options.model.sentence()}: {size:,} trained weights. Fitted by federated averaging with"
             f" {options.local_epochs} local epoch(s) a round of SGD in batches of {options.batch_size}, learning rate"
-            f" {options.learning_rate:g}, momentum {options.momentum:g}{proximal}.{unlabelled}"
+            f" {options.learning_rate:g}, momentum {options.momentum:g}{proximal}.{augmented}{unlabelled}"
         )
 
 

@@ -1,9 +1,10 @@
 """Neural networks with patient-level differential privacy: DP-SGD at every site, and the mean of what they end with.
 
 Every site starts from the broadcast weights and makes ``local_epochs / sampling_rate`` noised steps on Poisson-sampled
-patients of its own (``shared/privacy/dpsgd.py``). Each patient is at one site, so a round costs a patient the steps of
-that site alone, and nothing of the other sites' noise is needed. The change of the weights is averaged with equal
-weights: how many patients a hospital has is a number about patients. No loss and no count of clipped values leaves.
+patients of its own (``shared/privacy/dpsgd.py``; Abadi et al. 2016, arXiv:1607.00133, Algorithm 1). Each patient is at
+one site, so a round costs a patient the steps of that site alone, and nothing of the other sites' noise is needed. The
+change of the weights is averaged with equal weights: how many patients a hospital has is a number about patients. No
+loss and no count of clipped values leaves.
 """
 
 from __future__ import annotations

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from shared.examples import Arrays, Examples, Part
-from shared.methods.base import ServerOptimizer
+from shared.methods.base import ServerOptimizer, Traits
 from shared.preparation import Preparation
 
 if TYPE_CHECKING:
     from shared.study import Study
 
 
-class PlainMethod:
+class PlainMethod(Traits, ABC):
     """The part of ``TrainingMethod`` that is the same for methods whose sums say all there is."""
 
-    outputs: ClassVar[str] = ""
-    prepared: ClassVar[bool] = True
-
-    def __init__(self, study: Study, preparation: Preparation) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, study: Study, preparation: Preparation) -> None: ...
 
     @classmethod
     def require(cls) -> None:

@@ -87,6 +87,7 @@ class TreatmentPolicy(PlainMethod):
 
     Options: ClassVar[type[Any]] = TreatmentPolicyOptions
     outputs: ClassVar[str] = "an estimated value of each action"
+    noun: ClassVar[str] = "policy"
 
     def __init__(self, study: Study, preparation: Preparation) -> None:
         options: TreatmentPolicyOptions = study.method.options

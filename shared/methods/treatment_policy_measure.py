@@ -64,7 +64,7 @@ class PolicySums:
         """Return the means with normal 95 % intervals; no resamples are needed."""
         counts = (self.known, self.patients, self.patients, self.known)
         found = zip(NAMES, counts, self.totals.tolist(), self.squares.tolist(), self.ends, strict=True)
-        return Judgement({name: _mean(*each) for name, *each in found}, self.n, curves=())
+        return Judgement({name: _mean(*each) for name, *each in found}, self.patients, curves=(), by_patient=True)
 
 
 def _mean(count: int, total: float, squares: float, ends: tuple[float, float]) -> Interval:

@@ -38,7 +38,7 @@ def paths_of(examples: Examples, contract: DataContract, action: str) -> Paths:
     order = examples.values[:, contract.features.index(contract.steps.order)]
     taken = examples.values[:, contract.features.index(action)]
     levels = len(contract.columns[action].levels)
-    patients: Indices = np.unique(examples.patients, return_inverse=True)[1].astype(np.int64)
+    patients = examples.patient_index
     by_time = np.lexsort((order, patients))
     sorted_patients = patients[by_time]
     place, following = np.zeros_like(patients), np.full_like(patients, -1)

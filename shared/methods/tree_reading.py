@@ -16,15 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.interpretation import Interpretation, Table, Value
+from shared.interpretation import Dependence, Interpretation, Table
 from shared.methods.tree_bins import Bins, numbers
 from shared.methods.trees import Floats, Trees
 from shared.preparation import Preparation
 
 MOST_COLUMNS = 30
 """Rows of the table of importances."""
-DEPENDENCES, MOST_VALUES = 4, 10
-"""How many columns get a partial dependence, and at how many values at most."""
+DEPENDENCES = 4
+"""How many columns get a partial dependence."""
+_TOGETHER = 16
+"""Bins of a column that are walked at once: memory is so many numbers for each node of all trees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,28 +83,22 @@ def interpretation(trees: Trees, bins: Bins, preparation: Preparation, speech: S
     if len(names) > MOST_COLUMNS:
         note += f" The {MOST_COLUMNS} most important of {len(names)} columns."
     told = [_dependence(trees, bins, preparation, speech, int(index)) for index in order[:DEPENDENCES] if shares[index]]
-    return Interpretation(tables=(Table("Importance of the columns", ("column", "share"), rows, note), *told))
+    table = Table("Importance of the columns", ("column", "share"), rows, note, bars="share")
+    return Interpretation(tables=(table,), dependences=tuple(told))
 
 
-def _dependence(trees: Trees, bins: Bins, preparation: Preparation, speech: Speech, feature: int) -> Table:
-    width = int(bins.widths[feature])
-    values = np.unique(np.linspace(0, width - 1, min(width, MOST_VALUES)).round().astype(np.int64))
-    said = partial_dependence(trees, speech, feature, values)
-    center, scale = _scale(preparation, feature)
-    edges = center + scale * np.unique(bins.edges[feature])
-    rows: list[tuple[Value, ...]] = []
-    for value, row in zip(values.tolist(), said, strict=True):
-        low = float(edges[value - 1]) if value > 0 else None
-        high = float(edges[value]) if value < width - 1 else None
-        rows.append((low, high, *(float(number) for number in row)))
-    name = preparation.feature_names[feature]
-    note = (
-        "What the model says on average when this column alone is set to a value from the first number up to the"
-        " second, in its own unit; from the trees alone."
+def _dependence(trees: Trees, bins: Bins, preparation: Preparation, speech: Speech, feature: int) -> Dependence:
+    every = np.arange(int(bins.widths[feature]))
+    parts = np.array_split(every, -(-len(every) // _TOGETHER))
+    said = np.concatenate([partial_dependence(trees, speech, feature, part) for part in parts])
+    column = next((each for _, at, each in numbers(preparation) if at == feature), None)
+    center, scale = (column.center, column.scale) if column else (0.0, 1.0)
+    declared = preparation.contract.columns[column.name] if column else None
+    return Dependence(
+        column=preparation.feature_names[feature],
+        unit=declared.unit if declared else "",
+        range=(declared.range if declared else None) or (0.0, 1.0),
+        names=speech.names,
+        edges=tuple((center + scale * np.unique(bins.edges[feature])).tolist()),
+        values=tuple(tuple(row) for row in said.tolist()),
     )
-    return Table(f"Partial dependence on {name}", ("from", "below", *speech.names), tuple(rows), note)
-
-
-def _scale(preparation: Preparation, feature: int) -> tuple[float, float]:
-    """Return (center, scale) of a prepared column; a column of 0 and 1 is in its own unit."""
-    return next(((each.center, each.scale) for _, at, each in numbers(preparation) if at == feature), (0.0, 1.0))

@@ -13,45 +13,27 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from shared.models.blocks import Blocks
 from shared.schema import CLOSED
 
-Filters = Annotated[int, Field(ge=1, le=4096)]
 EPSILON = 1e-3
 """Added to a variance, as Keras does."""
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
-class ImageCnn:
+class ImageCnn(Blocks):
     """``[method.options.model]`` of ``architecture = "image_cnn"``.
 
-    filters: channels of each block; every block halves height and width.
-    kernel_size: height and width of a filter, odd.
-    groups: channel groups that are normalised together; divides every entry of ``filters``.
-    dense_units: width of the hidden layer after Flatten.
+    Every block halves height and width; ``kernel_size`` is height and width of a filter.
     """
 
     reads: ClassVar[Literal["table", "images"]] = "images"
 
-    filters: Annotated[tuple[Filters, ...], Field(min_length=1, max_length=10)] = (16, 32)
     kernel_size: Annotated[int, Field(ge=1, le=15)] = 3
-    groups: Annotated[int, Field(ge=1)] = 8
-    dense_units: Annotated[int, Field(ge=1, le=65536)] = 64
-
-    def __post_init__(self) -> None:
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd. Received: {self.kernel_size}")
-        if any(filters % self.groups for filters in self.filters):
-            received = f"groups = {self.groups}, filters = {list(self.filters)}"
-            raise ValueError(f"groups must divide every entry of filters. Received: {received}")
 
     def check(self, input_shape: tuple[int, ...]) -> None:
         """Raise ValueError if the blocks halve the image away."""
-        smallest = min(input_shape[:2])
-        if smallest >> len(self.filters) < 1:
-            raise ValueError(
-                f"options.model: expected at most {smallest.bit_length() - 1} entries of filters, because every block"
-                f" halves the image, which has {smallest} pixels. Received: {len(self.filters)}"
-            )
+        self.check_halving(min(input_shape[:2]), "image", "pixels")
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> Any:
         """Return the ``keras.Model`` from (n, height, width, channels) to (n, outputs), without softmax."""
@@ -73,10 +55,10 @@ class ImageCnn:
 
     def sentence(self) -> str:
         """Return what the network is, for the model card."""
-        channels = ", ".join(str(filters) for filters in self.filters)
         return (
-            f"Convolutional network of {len(self.filters)} Conv-GroupNorm-ReLU-MaxPool block(s) ({channels} channels,"
-            f" {self.kernel_size} x {self.kernel_size} filters) and a hidden layer of {self.dense_units} ReLU units"
+            f"Convolutional network of {len(self.filters)} Conv-GroupNorm-ReLU-MaxPool block(s) ({self.channels}"
+            f" channels, {self.kernel_size} x {self.kernel_size} filters) and a hidden layer of {self.dense_units} ReLU"
+            " units"
         )
 
 

@@ -11,43 +11,24 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from shared.models.blocks import Blocks
 from shared.schema import CLOSED
-
-Filters = Annotated[int, Field(ge=1, le=4096)]
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
-class SequenceCnn:
+class SequenceCnn(Blocks):
     """``[method.options.model]`` of ``architecture = "sequence_cnn"``.
 
-    filters: channels of each block; every block halves the number of steps.
-    kernel_size: steps that a filter spans, odd.
-    groups: channel groups that are normalised together; divides every entry of ``filters``.
-    dense_units: width of the hidden layer after Flatten.
+    Every block halves the number of steps; ``kernel_size`` is how many a filter spans.
     """
 
     reads: ClassVar[Literal["sequences"]] = "sequences"
 
-    filters: Annotated[tuple[Filters, ...], Field(min_length=1, max_length=10)] = (16, 32)
     kernel_size: Annotated[int, Field(ge=1, le=63)] = 7
-    groups: Annotated[int, Field(ge=1)] = 8
-    dense_units: Annotated[int, Field(ge=1, le=65536)] = 64
-
-    def __post_init__(self) -> None:
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd. Received: {self.kernel_size}")
-        if any(filters % self.groups for filters in self.filters):
-            received = f"groups = {self.groups}, filters = {list(self.filters)}"
-            raise ValueError(f"groups must divide every entry of filters. Received: {received}")
 
     def check(self, input_shape: tuple[int, ...]) -> None:
         """Raise ValueError if the blocks halve the sequence away."""
-        steps = input_shape[0]
-        if steps >> len(self.filters) < 1:
-            raise ValueError(
-                f"options.model: expected at most {steps.bit_length() - 1} entries of filters, because every block"
-                f" halves the sequence, which has {steps} steps. Received: {len(self.filters)}"
-            )
+        self.check_halving(input_shape[0], "sequence", "steps")
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> Any:
         """Return the ``keras.Model`` from (n, steps, channels) to (n, outputs), without softmax."""
@@ -69,11 +50,10 @@ class SequenceCnn:
 
     def sentence(self) -> str:
         """Return what the network is, for the model card."""
-        channels = ", ".join(str(filters) for filters in self.filters)
         return (
             f"Convolutional network along the sequence, of {len(self.filters)} Conv-GroupNorm-ReLU-MaxPool block(s)"
-            f" ({channels} channels, filters of {self.kernel_size} steps) and a hidden layer of {self.dense_units} ReLU"
-            " units"
+            f" ({self.channels} channels, filters of {self.kernel_size} steps) and a hidden layer of {self.dense_units}"
+            " ReLU units"
         )
 
 

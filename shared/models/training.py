@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from shared.examples import Arrays
 from shared.models import network, runtime
+from shared.models.augmentation import alterations, augmented
 
 _SCORED_ROWS = 256
 """Rows that go through the network at once when it is only asked: bounds memory."""
@@ -34,6 +35,7 @@ class Descent:
     learning_rate, momentum: v = momentum v + gradient; w = w - learning_rate v.
     proximal_mu: weight of FedProx's term.
     loss_bound: largest loss of one row that is reported; larger ones count as this.
+    augment: whether images are altered, anew in each step (``shared/models/augmentation.py``).
     """
 
     epochs: int
@@ -42,6 +44,7 @@ class Descent:
     momentum: float
     proximal_mu: float
     loss_bound: float
+    augment: bool = False
 
 
 def batches(rows: int, descent: Descent, drawn: np.random.Generator) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -86,7 +89,7 @@ class Trainer:
         self._variables = network.variables(model)
         self._velocities = [tf.Variable(tf.zeros_like(own), trainable=False) for own in self._variables.values()]
         self._rows = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-        self._graphs: dict[tuple[int, bool], Any] = {}
+        self._graphs: dict[tuple[int, bool, bool], Any] = {}
         self._forward = tf.function(lambda x: model(x, training=False), input_signature=[self._rows], autograph=False)
 
     def train(
@@ -101,7 +104,8 @@ class Trainer:
         and near to the loss of the weights that came in.
         """
         index, weight = batches(len(y), descent, drawn)
-        key = (descent.batch_size, descent.proximal_mu > 0)
+        how = alterations(index.shape, x.shape[1:], drawn) if descent.augment else np.zeros((0, 0, 6), np.float32)
+        key = (descent.batch_size, descent.proximal_mu > 0, descent.augment)
         if key not in self._graphs:
             self._graphs[key] = self._compile(*key)
         network.set_weights(self.model, weights)
@@ -111,6 +115,7 @@ class Trainer:
             np.asarray(y, np.float32),
             index,
             weight,
+            how,
             np.int32(len(index) // descent.epochs),
             np.array(rates, np.float32),
         )
@@ -124,20 +129,21 @@ class Trainer:
         parts = [self._forward(np.asarray(x[start : start + _SCORED_ROWS], np.float32)).numpy() for start in starts]
         return np.concatenate([np.zeros((0, self._outputs), np.float32), *parts])
 
-    def _compile(self, batch_size: int, proximal: bool) -> Any:
+    def _compile(self, batch_size: int, proximal: bool, augment: bool) -> Any:
         """Return the graph of a whole local training; it is traced once."""
         tf, own, velocities = self._tf, list(self._variables.values()), self._velocities
 
-        def run(x: Any, y: Any, index: Any, weight: Any, epoch_steps: Any, rates: Any) -> Any:
+        def run(x: Any, y: Any, index: Any, weight: Any, how: Any, epoch_steps: Any, rates: Any) -> Any:
             rate, momentum, mu, bound = tf.unstack(rates)
             anchors = [tf.identity(variable) for variable in own] if proximal else []
             cleared = [velocity.assign(tf.zeros_like(velocity)) for velocity in velocities]
 
             def step(number: Any, total: Any) -> Any:
                 rows, share = index[number], weight[number]
+                inputs = augmented(tf.gather(x, rows), how[number]) if augment else tf.gather(x, rows)
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(own)
-                    each = losses(self.model(tf.gather(x, rows), training=True), tf.gather(y, rows))
+                    each = losses(self.model(inputs, training=True), tf.gather(y, rows))
                     mean = tf.reduce_sum(each * share) / tf.reduce_sum(share)
                 gradients = tape.gradient(mean, own)
                 if proximal:
@@ -159,6 +165,7 @@ class Trainer:
             tf.TensorSpec((None,), tf.float32),
             tf.TensorSpec((None, batch_size), tf.int32),
             tf.TensorSpec((None, batch_size), tf.float32),
+            tf.TensorSpec((None, None, 6), tf.float32),
             tf.TensorSpec((), tf.int32),
             tf.TensorSpec((4,), tf.float32),
         ]

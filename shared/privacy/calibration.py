@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import Literal
 
 from shared.layout import size_of
-from shared.methods.base import Ask, sum_noise
+from shared.methods.base import Ask
+from shared.methods.words import sum_noise
 from shared.privacy import accounting, mechanisms
 from shared.privacy.accounting import Event, SampledGaussian, Skellam
 from shared.privacy.settings import Privacy

@@ -115,17 +115,12 @@ class Consortium:
         """Let a hospital take in its welcome."""
         command("consilium-client", "join", self.hospital(name), self.root / f"welcome-{name}.json", "--yes")
 
-    def approve(self, study: Path, names: Iterable[str] | None = None) -> None:
-        """Let hospitals approve a study, with the members of the newest roster."""
-        roster = self.server / "roster.json"
+    def approve(self, study: Path, names: Iterable[str] | None = None, data: str = "own") -> None:
+        """Let hospitals approve a study, with the members of the newest roster and the data of that name."""
+        how = ("--roster", self.server / "roster.json", "--data", data, "--yes")
         with ThreadPoolExecutor(2) as pool:
             wanted = [self.hospital(name) for name in names or self.names]
-            list(
-                pool.map(
-                    lambda folder: command("consilium-client", "approve", folder, study, "--roster", roster, "--yes"),
-                    wanted,
-                )
-            )
+            list(pool.map(lambda folder: command("consilium-client", "approve", folder, study, *how), wanted))
 
     # --- Processes ---
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from server.training import Observers
-from shared.examples import Part
+from shared.bundle import Bundle
+from shared.examples import Part, concatenate
 from shared.metrics import Judgement, judge
-from shared.plan import EVALUATE, EVERYONE
+from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
 from shared.study import load_study
 from simulations import comparison
+from simulations.datasets import cancer_trial
 from simulations.hospitals import hospitals_of
 from simulations.local import Consortium, gather
 
 STUDIES = Path(__file__).parents[2] / "simulations" / "studies"
 pytestmark = pytest.mark.slow
+OLD_PANDAS = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+"""lifelines calls pandas in a way that version 4 will refuse."""
 
 
-def gathered(name: str, data: Path, seed: int = 1) -> Consortium:
-    changes = [("study.seed", str(seed)), ("simulation.compare", '["pooled"]')]
+def gathered(name: str, data: Path | None, seed: int = 1, *options: tuple[str, str]) -> Consortium:
+    changes = [("study.seed", str(seed)), ("simulation.compare", '["pooled"]'), *options]
     study = load_study(STUDIES / f"{name}.toml", changes)
     return gather(study, hospitals_of(study, data, None, []).raw)
 
@@ -76,3 +83,83 @@ def test_diabetes_by_ridge_is_that_of_pooled_patients(medical_data: Path) -> Non
     ours, together = judged(consortium), pooled(consortium)
     assert ours.metrics["mae"].value == pytest.approx(together.metrics["mae"].value, rel=1e-6)
     assert ours.metrics["r2"].value >= 0.4
+
+
+def hazards(consortium: Consortium, intervals: int | None) -> tuple[NDArray[Any], NDArray[Any], float]:
+    """Return coefficients and standard errors, of the consortium and of lifelines on its pooled rows, and concordance.
+
+    intervals: of the grid on which lifelines has its times; None for exact ones.
+    """
+    from lifelines import CoxPHFitter
+
+    plan, progress = consortium.run(Observers(clock=time.perf_counter))
+    results = plan.result(progress.state)
+    table = plan.method(progress.state, TRAIN).interpretation(results[TRAIN]).tables[0].rows
+    rows = concatenate([site.parts[Part.TRAINING] for site in consortium.data.values()])
+    contract = consortium.study.data
+    columns: dict[str, Any] = {}
+    for name, cells in zip(contract.features, rows.values.T, strict=True):
+        levels = contract.columns[name].levels[1:]
+        columns |= {f"{name}={level}": cells == index for index, level in enumerate(levels, 1)} or {name: cells}
+    assert list(columns) == [row[0] for row in table]
+    length = contract.columns[contract.label].range[1]
+    times = rows.labels if intervals is None else 1 + np.floor(rows.labels * intervals / length)
+    frame = pd.DataFrame({**columns, "time": times, "event": rows.events}).astype(float)
+    theirs = CoxPHFitter().fit(frame, "time", "event")
+    judgement = results[EVALUATE][EVERYONE].judge(100, np.random.default_rng(0))
+    return (
+        np.array([row[1:3] for row in table], dtype=float),
+        np.column_stack([theirs.params_, theirs.standard_errors_]),
+        judgement.metrics["concordance"].value,
+    )
+
+
+@OLD_PANDAS
+def test_recurrence_of_breast_cancer_on_a_grid_is_that_of_lifelines_on_the_pooled_women() -> None:
+    options = [("method.options.ties", '"efron"'), ("method.options.min_subset_patients", "1")]
+    ours, theirs, _ = hazards(gathered("breast_cancer_recurrence", None, 1, *options), 100)
+    assert theirs == pytest.approx(ours, abs=1e-6)
+
+
+@OLD_PANDAS
+def test_recurrence_of_breast_cancer_over_ten_splits_is_near_that_of_exact_times() -> None:
+    concordance = []
+    for seed in range(1, 11):
+        ours, theirs, value = hazards(gathered("breast_cancer_recurrence", None, seed), None)
+        assert np.all(np.abs(ours[:, 0] - theirs[:, 0]) < 0.3 * theirs[:, 1])
+        assert np.all(np.abs(np.exp(ours[:, 0] - theirs[:, 0]) - 1) < 0.05)
+        concordance.append(value)
+    assert np.mean(concordance) >= 0.65
+
+
+def worth(consortium: Consortium, patients: cancer_trial.State) -> float:
+    """Return what the consortium's policy is worth to new simulated patients, in the mean."""
+    plan, progress = consortium.run(Observers(clock=time.perf_counter))
+    results, study = plan.result(progress.state), consortium.study
+    model = Bundle(study, "", results[PREPARE], results[TRAIN], "", study)
+    return float(cancer_trial.followed(cancer_trial.dosing_of(model), patients).rewards.mean())
+
+
+def test_a_policy_learned_from_simulated_records_is_better_in_new_patients_than_any_dose_and_any_hospitals_own() -> (
+    None
+):
+    patients, chance = cancer_trial.new_patients(2000, 1), np.random.default_rng(1)
+    doses = range(len(cancer_trial.DOSES))
+    constant = [cancer_trial.followed(lambda *_, dose=dose: np.full(2000, dose), patients) for dose in doses]
+    at_random = cancer_trial.followed(lambda *_: chance.integers(len(doses), size=2000), patients)
+    found = {
+        "best possible": float(cancer_trial.best(patients).rewards.mean()),
+        "together": worth(gathered("cancer_trial_policy", None), patients),
+        "at random, as recorded": float(at_random.rewards.mean()),
+        **{f"always {cancer_trial.DOSES[dose]}": float(constant[dose].rewards.mean()) for dose in doses},
+    }
+    everybody = gathered(
+        "cancer_trial_policy", None, 1, ("aggregation.secure", "false"), ("aggregation.min_sites", "1")
+    )
+    for name, site in everybody.data.items():
+        found[f"{name} alone"] = worth(Consortium(everybody.study, {name: site}), patients)
+    print({name: round(value, 1) for name, value in found.items()})
+    best, together, *others = found.values()
+    assert together < best
+    assert together > max(others)
+    assert together > found["at random, as recorded"] + 30

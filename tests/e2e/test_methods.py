@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.commands import RUN_S, command, simulate, until, weights_of
+from tests.e2e.commands import RUN_S, command, until
 from tests.e2e.conftest import NAMES
-from tests.e2e.consortium import Consortium
+from tests.e2e.methods import Asked, World
 
 pytestmark = pytest.mark.e2e
 
@@ -94,6 +92,8 @@ bootstrap_replicates = 100
 """,
 }
 
+KILLED = "forest"
+"""Its run goes on after a node was killed."""
 PATIENTS = 60
 RARE = 61.37
 """Value of ``rare`` in the only patient of each hospital who has one, and who alone was in the attic."""
@@ -111,39 +111,11 @@ def table(hospital: int) -> str:
     return "\n".join([*rows, ""])
 
 
-class World:
-    """Four hospitals that allow sums over subsets that the data choose, and have approved every study."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.data = {name: root / f"{name}.csv" for name in NAMES}
-        for number, path in enumerate(self.data.values()):
-            path.write_text(table(number), encoding="utf-8")
-        self.studies = {name: root / f"{name}.toml" for name in STUDIES}
-        for name, path in self.studies.items():
-            path.write_text(CONTRACT.format(name=name) + STUDIES[name], encoding="utf-8")
-        self.consortium = Consortium.make(root / "made", self.data, data_dependent_subsets=True)
-        for path in self.studies.values():
-            self.consortium.approve(path)
-
-    def folder(self, run: str) -> Path:
-        """Return a run's folder at the coordinator."""
-        return self.consortium.server / "runs" / run
-
-    def check_simulated(self, study: str, run: str) -> dict[str, Any]:
-        """Simulate a study, check that a run of it ended with the same numbers, and return its ``metrics.json``."""
-        folder = self.root / f"simulated-{study}"
-        simulated = simulate(self.studies[study], self.data, folder)
-        metrics: dict[str, Any] = json.loads((self.folder(run) / "metrics.json").read_text(encoding="utf-8"))
-        assert weights_of(folder) == self.consortium.weights(run)
-        for part in ("federated", "intervals", "tuning", "interpretation"):
-            assert simulated[part] == metrics[part], part
-        return metrics
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("methods"))
+    studies = {name: Asked(CONTRACT.format(name=name) + text) for name, text in STUDIES.items()}
+    own = {name: table(number) for number, name in enumerate(NAMES)}
+    made = World(tmp_path_factory.mktemp("methods"), studies, {"own": own}, disturbed=(KILLED,))
     try:
         made.consortium.start()
         yield made
@@ -161,43 +133,34 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     ],
 )
 def test_check_says_what_would_leave(world: World, study: str, sentence: str) -> None:
-    said = command("consilium-client", "check", world.consortium.hospital("Basel"), world.studies[study]).stdout
+    said = command("consilium-client", "check", world.consortium.hospital("Basel"), world.path(study)).stdout
 
     assert sentence in said
 
 
 def test_a_regression_and_its_importance_are_those_of_the_simulation(world: World) -> None:
-    run = world.consortium.begin(world.studies["regression"])
-    world.consortium.wait_finished(run)
-    metrics = world.check_simulated("regression", run)
+    metrics = world.check_simulated("regression")
     importance = next(each for each in metrics["interpretation"]["tables"] if "importance" in each["title"])
 
     assert {"age", "dose", "rare", "ward"} == {row[0] for row in importance["rows"]}
 
 
 def test_a_forest_goes_on_after_a_node_was_killed_and_has_the_trees_of_the_simulation(world: World) -> None:
-    run = world.consortium.begin(world.studies["forest"])
-    world.consortium.wait_exchanges(run, 3)
+    world.consortium.wait_exchanges(world.begin(KILLED), 3)
     killed = world.consortium.pid("node Cork")
     world.consortium.kill("node Cork")
-    world.consortium.wait_finished(run)
+    world.check_simulated(KILLED)
 
     assert killed != world.consortium.last_pid("node Cork"), "nothing was killed"
-    world.check_simulated("forest", run)
 
 
 def test_tuning_chooses_as_the_simulation_does(world: World) -> None:
-    run = world.consortium.begin(world.studies["tuned"])
-    world.consortium.wait_finished(run)
-
-    assert {"C": 1.0} == world.check_simulated("tuned", run)["tuning"]["chosen"]
+    assert {"C": 1.0} == world.check_simulated("tuned")["tuning"]["chosen"]
 
 
 def test_no_file_of_the_run_tells_what_a_table_hides(world: World) -> None:
-    run = world.consortium.begin(world.studies["table"])
-    world.consortium.wait_finished(run)
-    world.check_simulated("table", run)
-    folder = world.folder(run)
+    world.check_simulated("table")
+    folder = world.folder("table")
     # All patients' first, then by column; of the attic there are at most four, who also have all values of `rare`.
     counts = np.load(folder / "model" / "weights.npz")["fit/counts"][:, 0]
     rare, attic = counts[5:7], counts[9]
@@ -221,29 +184,18 @@ def numbers_in(path: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([float(found) for found in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", text)])
 
 
-@contextlib.contextmanager
-def forbidden(world: World, name: str) -> Iterator[None]:
-    """Let a hospital allow no sums over subsets that the data choose, for a while."""
-    path = world.consortium.hospital(name) / "site.toml"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("data_dependent_subsets = true", "data_dependent_subsets = false"), encoding="utf-8")
-    try:
-        yield
-    finally:
-        path.write_text(text, encoding="utf-8")
+def told(message: str) -> bool:
+    """Whether a waiting run's message says who refuses, and what that hospital's steward can set."""
+    wanted = "`data_dependent_subsets = true` in `[policy]` of its `site.toml` lets it take part."
+    return "Delft (data-dependent-subsets)" in message and wanted in message
 
 
 def test_a_hospital_that_allows_no_subsets_refuses_a_forest_when_asked_and_in_its_round(world: World) -> None:
-    with forbidden(world, "Delft"):
-        folder, roster = world.consortium.hospital("Delft"), world.consortium.server / "roster.json"
-        approval = (folder, world.studies["forest"], "--roster", roster, "--yes")
+    with world.forbidden("Delft") as folder:
+        approval = (folder, world.path("forest"), "--roster", world.consortium.server / "roster.json", "--yes")
         refused = command("consilium-client", "approve", *approval, check=False)
-        run = world.consortium.begin(world.studies["forest"])
-        until(
-            "the run says who refuses, and why",
-            lambda: "Delft (data-dependent-subsets)" in world.consortium.status(run).message,
-            RUN_S,
-        )
+        run = world.begin("forest")
+        until("the run says who refuses, and what to set", lambda: told(world.consortium.status(run).message), RUN_S)
         done = [record.stage for record in world.consortium.status(run).history]
         command("consilium-server", "stop", world.consortium.server, run)
 

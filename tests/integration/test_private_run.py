@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from client.budget import compose
-from client.ledger import Charge
+from client.charges import Charge
 from server import deployment, jobs
 from server.training import Progress, run_study
 from server.transport import Arrival
 from shared import packing
 from shared.examples import Part
 from shared.messages import ContributeRequest, Request
-from shared.methods.base import NOTHING, Ask, PlainMean, Total, sum_noise
+from shared.methods.base import NOTHING, Ask, PlainMean, Total
+from shared.methods.words import sum_noise
 from shared.plan import plan_of
 from shared.privacy import accounting
 from shared.randomness import for_site

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import socket
 import tempfile
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,6 +16,12 @@ from shared.enrolment import to_text
 
 NOON = datetime.now(UTC)
 """Certificates are checked against the clock that the commands read."""
+
+_TAKEN = socket.socket()
+_TAKEN.bind(("127.0.0.1", 0))
+atexit.register(_TAKEN.close)
+ADDRESS = f"127.0.0.1:{_TAKEN.getsockname()[1]}"
+"""Where the aggregator would be: nobody listens there, and as long as the port is bound, nobody else can."""
 
 STUDY = """
 [study]
@@ -74,7 +81,7 @@ def _consortium(names: tuple[str, ...]) -> Path:
     """Made once for all tests: their hospitals have the same keys."""
     folder = _new()
     server = folder / "coordinator"
-    consortium.init(server, "Heart", "127.0.0.1:9443", ["127.0.0.1"], NOON - timedelta(minutes=1))
+    consortium.init(server, "Heart", ADDRESS, ["127.0.0.1"], NOON - timedelta(minutes=1))
     for place in (folder / name for name in names):
         identity.init(place, place.name, NOON)
         welcome = enrolment.enrol(server, enrolment.read_request(place / identity.REQUEST), NOON)

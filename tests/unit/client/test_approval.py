@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from client import approval, store
-from client.approval import Approval, Proposal
+from client import approval, approving, store
+from client.approval import Approval
+from client.approving import Proposal
 from client.contributors import Sums
 from client.site import SiteState
 from client.store import Kept
@@ -55,7 +56,7 @@ def proposal_of(folder: Path, text: str = STUDY, members: dict[str, bytes] | Non
 
 
 def approved(folder: Path, **changes: object) -> Approval:
-    return approval.approve(folder, replace(proposal_of(folder), **changes), NOON)  # type: ignore[arg-type]
+    return approving.approve(folder, replace(proposal_of(folder), **changes), NOON)  # type: ignore[arg-type]
 
 
 def remembering(folder: Path, digest: str) -> Kept:
@@ -121,7 +122,7 @@ def test_an_approval_that_cannot_be_recorded_does_not_stand(tmp_path: Path) -> N
         raise AuditError("the disk is full")
 
     with pytest.raises(AuditError):
-        approval.approve(tmp_path, proposal_of(tmp_path), NOON, full)
+        approving.approve(tmp_path, proposal_of(tmp_path), NOON, full)
     assert ({}, []) == (approval.read_all(tmp_path), list((tmp_path / "approvals").iterdir()))
 
 
@@ -152,7 +153,7 @@ def test_a_process_that_was_killed_half_way_leaves_no_approval_and_the_next_one_
 
 def test_approving_again_replaces_the_approval(tmp_path: Path) -> None:
     approved(tmp_path)
-    later = approval.approve(tmp_path, proposal_of(tmp_path), NOON + timedelta(days=1))
+    later = approving.approve(tmp_path, proposal_of(tmp_path), NOON + timedelta(days=1))
 
     assert {later.digest: later} == approval.read_all(tmp_path)
     assert [later.digest] == [path.name for path in (tmp_path / "approvals").iterdir()]
@@ -196,7 +197,7 @@ def test_a_damaged_memory_is_mended_by_approving_anew(tmp_path: Path) -> None:
 def test_withdrawing_deletes_the_patients_and_keeps_what_was_released(tmp_path: Path) -> None:
     made = approved(tmp_path)
     remembering(tmp_path, made.digest)
-    withdrawn = approval.withdraw(tmp_path, made.digest, NOON + timedelta(hours=1))
+    withdrawn = approving.withdraw(tmp_path, made.digest, NOON + timedelta(hours=1))
 
     assert {made.digest: withdrawn} == approval.read_all(tmp_path)
     assert NOON + timedelta(hours=1) == withdrawn.withdrawn_at
@@ -204,19 +205,30 @@ def test_withdrawing_deletes_the_patients_and_keeps_what_was_released(tmp_path: 
     assert (tmp_path / "states" / made.digest).exists()
 
 
+def test_withdrawing_takes_images_of_patients_out_of_the_hospitals_own_report(tmp_path: Path) -> None:
+    made = approved(tmp_path)
+    page = approval.report_of(tmp_path, made)
+    page.parent.mkdir()
+    page.write_text("counts<!-- pictures --><img src='data:'><!-- end of pictures -->, and so on")
+    approving.withdraw(tmp_path, made.digest, NOON)
+
+    assert "counts, and so on" == page.read_text()
+    assert tmp_path / "reports" / f"small-{made.digest[:8]}.html" == page
+
+
 def test_withdrawing_twice_or_what_never_was_is_an_error(tmp_path: Path) -> None:
     made = approved(tmp_path)
-    approval.withdraw(tmp_path, made.digest, NOON)
+    approving.withdraw(tmp_path, made.digest, NOON)
 
     with pytest.raises(ApprovalError, match="withdrawn already, at 2026-11-21T12:00:00Z"):
-        approval.withdraw(tmp_path, made.digest, NOON)
+        approving.withdraw(tmp_path, made.digest, NOON)
     with pytest.raises(ApprovalError, match="consilium-client studies"):
-        approval.withdraw(tmp_path, "0" * 64, NOON)
+        approving.withdraw(tmp_path, "0" * 64, NOON)
 
 
 def test_a_withdrawn_study_can_be_approved_again(tmp_path: Path) -> None:
     made = approved(tmp_path)
-    approval.withdraw(tmp_path, made.digest, NOON)
+    approving.withdraw(tmp_path, made.digest, NOON)
 
     assert approved(tmp_path) == made
 
@@ -224,8 +236,8 @@ def test_a_withdrawn_study_can_be_approved_again(tmp_path: Path) -> None:
 def test_forgetting_removes_the_studys_state_and_no_other(tmp_path: Path) -> None:
     for digest in ("a" * 64, "b" * 64):
         remembering(tmp_path, digest)
-    approval.forget(tmp_path, "a" * 64)
-    approval.forget(tmp_path, "a" * 64)
+    approving.forget(tmp_path, "a" * 64)
+    approving.forget(tmp_path, "a" * 64)
 
     assert ["b" * 64] == [path.name for path in (tmp_path / "states").iterdir()]
 
@@ -233,7 +245,7 @@ def test_forgetting_removes_the_studys_state_and_no_other(tmp_path: Path) -> Non
 @pytest.mark.parametrize("digest", ["", "..", "../approvals", "A" * 64])
 def test_only_a_digest_is_forgotten(tmp_path: Path, digest: str) -> None:
     with pytest.raises(ValueError, match="64 hex digits"):
-        approval.forget(tmp_path, digest)
+        approving.forget(tmp_path, digest)
 
 
 def test_a_study_changed_by_one_byte_is_no_approval(tmp_path: Path) -> None:
@@ -274,11 +286,11 @@ def test_an_approval_is_found_by_file_name_or_digest(tmp_path: Path) -> None:
 
 def test_two_versions_of_a_study_need_the_digest_unless_one_was_withdrawn(tmp_path: Path) -> None:
     first = approved(tmp_path)
-    second = approval.approve(tmp_path, proposal_of(tmp_path, STUDY.replace("rounds = 2", "rounds = 3")), NOON)
+    second = approving.approve(tmp_path, proposal_of(tmp_path, STUDY.replace("rounds = 2", "rounds = 3")), NOON)
 
     with pytest.raises(ApprovalError, match="Give a digest"):
         approval.find(tmp_path, "small")
-    approval.withdraw(tmp_path, first.digest, NOON)
+    approving.withdraw(tmp_path, first.digest, NOON)
     assert second.digest == approval.find(tmp_path, "small")
 
 

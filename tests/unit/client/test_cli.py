@@ -16,7 +16,7 @@ from shared import chain
 from shared.errors import ConsiliumError
 from shared.study import load_study
 from tests.unit.client import desks
-from tests.unit.client.hospitals import SETTINGS, TABLE, consortium_of, joined
+from tests.unit.client.hospitals import ADDRESS, SETTINGS, TABLE, consortium_of, joined
 
 COMMANDS = ("init", "join", "renew", "check", "approve", "withdraw", "studies", "start", "status", "audit")
 
@@ -313,7 +313,7 @@ def test_start_says_everything_that_is_wrong_and_starts_nothing(tmp_path: Path) 
 
 
 def test_start_without_waiting_ends_when_the_consortium_is_away(north: Path) -> None:
-    assert "connection: 127.0.0.1:9443" in refused("start", north, "--no-wait")
+    assert f"connection: {ADDRESS}" in refused("start", north, "--no-wait")
 
 
 def test_status_says_where_everything_stands(north: Path) -> None:
@@ -332,7 +332,7 @@ def test_status_for_programs_has_the_same(north: Path) -> None:
     ran(*approve(north, "--yes"))
     found = json.loads(ran("status", north, "--json"))
 
-    assert ("north", "Heart", "127.0.0.1:9443") == tuple(found[key] for key in ("name", "consortium", "address"))
+    assert ("north", "Heart", ADDRESS) == tuple(found[key] for key in ("name", "consortium", "address"))
     assert (False, False, False) == (found["supervised"], found["node"]["running"], found["connected"])
     assert [("small", "approved", 0, 12)] == [
         tuple(each[key] for key in ("name", "state", "released", "allowed")) for each in found["studies"]

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from client import cli, settings
 from client.budget import Budget, Spending
-from client.ledger import Charge, charge, read
+from client.charges import Charge
+from client.ledger import charge, read
 from shared.errors import AuditError, ConsiliumError, SettingsError
 from shared.examples import Part
 from shared.privacy import accounting

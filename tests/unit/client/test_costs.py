@@ -10,8 +10,8 @@ import pytest
 
 from client import costs, ledger, settings
 from client.budget import spendings_of
+from client.charges import Charge
 from client.costs import Bill
-from client.ledger import Charge
 from shared.errors import AuditError
 from shared.study import Study
 from tests.unit.client.private import patients_of
@@ -89,6 +89,15 @@ def test_a_budget_that_covers_not_one_run_says_so(tmp_path: Path) -> None:
 
     assert 0 == found.covered
     assert "the budget covers not one run. Ask for a study with a smaller epsilon" in costs.broken(found)[0]
+
+
+def test_noise_too_little_to_prove_any_epsilon_is_not_said_to_cost_too_large_a_share(tmp_path: Path) -> None:
+    found = owed(tmp_path, 60.0, runs=3, study=noised(privacy={"epsilon": 8.0, "delta": 1e-4}))
+    [sentence] = costs.broken(found)
+    assert found.every and found.every.share_after < 0.2
+
+    assert sentence.startswith("budget: expected noise that proves an epsilon at delta 0.0001. Received: so little for")
+    assert sentence.endswith("the budget covers 2 of 3 runs. Write [policy] runs = 2.")
 
 
 def test_without_a_budget_it_is_said_what_to_write(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from client import costs, description
 from client.data.conform import Findings
 from client.data.split import SiteData
-from client.description import Leaving, check_threshold, what_leaves
+from client.description import check_threshold
+from client.leaving import Leaving, what_leaves
 from client.policy import Policy
 from shared.errors import StudyError
 from shared.examples import Arrays, Part
@@ -96,6 +97,16 @@ def test_every_subgroup_is_one_more_evaluation() -> None:
 
     assert 4 * alone + 1 == of(grouped()).sums[2].numbers
     assert "again for x1 = f, x1 = m, x1 = d" in say(grouped(), policy=Policy(unmasked=True))
+
+
+def test_columns_dealt_anew_are_counted_in_fewer_steps_where_predictions_are_counted_in_steps() -> None:
+    study = table_study(evaluation__importance=True, evaluation__histogram_bins=4000)
+    assert "the same in 1,000 steps for each of 2 columns" in of(study).sums[-1].contents[-1]
+
+
+def test_a_method_with_sums_of_its_own_sums_the_same_with_columns_dealt_anew() -> None:
+    study = table_study(evaluation__importance=True, method__name="pca", method__options={"components": 1})
+    assert "the same for each of 2 columns" in of(study).sums[-1].contents[-1]
 
 
 def test_a_run_in_which_every_column_lacks_values_ends_with_the_model_that_was_described() -> None:

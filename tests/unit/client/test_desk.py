@@ -171,6 +171,16 @@ def test_the_hospitals_own_report_is_written_when_a_run_has_finished(north: Path
     assert 0o600 == report.stat().st_mode & 0o777
 
 
+def test_a_study_that_is_withdrawn_before_its_report_is_written_gets_none(north: Path) -> None:
+    withdraw = ["withdraw", str(north), "small"]
+    hospital = dataclasses.replace(
+        opened(north).hospital, record=lambda _event, _fields: CliRunner().invoke(cli.app, withdraw)
+    )
+
+    assert isinstance(asked(Desk(hospital), end(north)), Ended)
+    assert not (north / "reports").exists()
+
+
 def test_a_report_that_cannot_be_written_does_not_reach_the_reply(
     north: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from client import deployment, store
 from client.budget import compose, spendings_of
-from client.ledger import Charge
+from client.charges import Charge
 from shared import files, packing
 from shared.errors import RunAbandoned
 from shared.examples import Part

@@ -20,7 +20,8 @@ from client.site import SiteState, answer, encode
 from shared import packing
 from shared.examples import Part
 from shared.messages import Contributed, ContributeRequest, Heading, Refused, Reply
-from shared.methods.base import NOTHING, PlainMean, word_plan
+from shared.methods.base import NOTHING, PlainMean
+from shared.methods.words import word_plan
 from shared.plan import multipliers_of, plan_of
 from shared.privacy import calibration
 from shared.privacy.accounting import SampledGaussian

@@ -16,7 +16,8 @@ from client import identity
 from client.identity import Rotating
 from server import authority, consortium
 from server.authority import Authority
-from shared.enrolment import Welcome, sign_welcome, verify_request
+from shared.enrolment import Welcome
+from shared.enrolment_signatures import sign_welcome, verify_request
 from shared.errors import EnrolmentError
 from shared.keyfiles import new_key, public_pem, read_curve_key, read_signing_key
 from tests.enrolling import DAY, HOUR, NOON, Coordinator, Hospital

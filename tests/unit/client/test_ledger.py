@@ -17,7 +17,8 @@ import pytest
 
 from client import ledger
 from client.budget import Budget, Spending, compose, orders_for
-from client.ledger import Charge, charge, read
+from client.charges import Charge
+from client.ledger import charge, read
 from shared import audit, chain
 from shared.errors import AuditError, NotWritten, Refusal
 from shared.examples import Part
@@ -443,7 +444,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from client.budget import Budget, Spending
-from client.ledger import Charge, charge
+from client.charges import Charge
+from client.ledger import charge
 from shared.errors import Refusal
 from shared.examples import Part
 from shared.privacy.accounting import Gaussian

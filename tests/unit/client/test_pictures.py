@@ -16,8 +16,9 @@ pytest.importorskip("keras")
 
 from PIL import Image
 
+from client import pictures
 from client.approval import Approval
-from client.deployment import REPORTS, reporter
+from client.deployment import reporter
 from client.pictures import choose, overlaid, own_pictures
 from client.policy import Policy
 from client.secagg_state import Member
@@ -80,31 +81,58 @@ def test_an_image_without_marks_stays_grey() -> None:
     assert np.full((2, 2, 3), 0.6).tolist() == drawn.tolist()
 
 
+TRAINING, HELD_OUT = images_of(20), images_of(12, seed=1)
+
+
+def reported(folder: Path, site_toml: str) -> tuple[Path, tuple[pictures.Picture, ...]]:
+    """Write a hospital's own report, and return where it is, and the pictures that it may show."""
+    (folder / "site.toml").write_text(site_toml)
+    plan, data = plan_of(STUDY, PlainMean()), site_of("north", TRAINING, HELD_OUT)
+    member = Member("north", SigningKey(bytes(32)), {}, Policy(), STUDY, secrets.token_bytes)
+    approval = Approval(STUDY, "c" * 64, {"north": b"1" * 32}, "d" * 64, "small", NOON, 3, folder)
+    state = judged(plan, TRAINING)
+    audit.append(folder, "approved", NOON)
+    reporter(folder)(approval, Site(member, data, plan), SiteState(judged=state))
+    (report,) = (folder / "reports").iterdir()
+    return report, own_pictures(STUDY, data, plan, state)
+
+
 def test_a_hospitals_own_report_has_its_images_and_only_their_owner_reads_it(tmp_path: Path) -> None:
-    training, held_out = images_of(20), images_of(12, seed=1)
-    plan, data = plan_of(STUDY, PlainMean()), site_of("north", training, held_out)
-    signing = SigningKey(bytes(32))
-    member = Member("north", signing, {}, Policy(), STUDY, secrets.token_bytes)
-    approval = Approval(STUDY, "c" * 64, {"north": b"1" * 32}, "d" * 64, "small", NOON, 3, tmp_path)
-    state = judged(plan, training)
-    audit.append(tmp_path, "approved", NOON)
-
-    reporter(tmp_path)(approval, Site(member, data, plan), SiteState(judged=state))
-
-    (report,) = (tmp_path / REPORTS).iterdir()
+    report, shown = reported(tmp_path, "")
     assert files.SECRET_MODE == stat.S_IMODE(report.stat().st_mode)
     html = report.read_text(encoding="utf-8")
     sources = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="[^"]+">', html)
-    shown = own_pictures(STUDY, data, plan, state)
     assert 2 * len(shown) == len(sources) == Page(html).tags["img"]
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in html
     assert "It shows images of its patients" in Page(html).text
     # Enlarged from 8 x 8 pixels of 0 to 1, nothing of them lost: the first is one of the held-out images.
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[0]))))
     assert (448, 448) == pixels.shape
-    assert held_out.images is not None
-    originals = np.rint(255 * held_out.images[..., 0])
+    assert HELD_OUT.images is not None
+    originals = np.rint(255 * HELD_OUT.images[..., 0])
     assert (pixels[28::56, 28::56] == originals).all(axis=(1, 2)).any()
+
+
+def test_a_page_whose_images_were_removed_reads_like_one_that_never_had_any(tmp_path: Path) -> None:
+    without, _ = reported(folder_in(tmp_path, "without"), "[report]\npictures = false\n")
+    removed, _ = reported(folder_in(tmp_path, "removed"), "")
+    pictures.remove(removed)
+
+    page, other = (Page(path.read_text(encoding="utf-8")) for path in (without, removed))
+    assert 0 == page.tags["img"] == other.tags["img"]
+    assert page.text.split() == other.text.split()
+    assert "data:image" not in removed.read_text(encoding="utf-8")
+    assert files.SECRET_MODE == stat.S_IMODE(removed.stat().st_mode)
+
+
+def folder_in(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def test_a_study_without_a_page_has_no_images_to_remove(tmp_path: Path) -> None:
+    pictures.remove(tmp_path / "none.html")
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_a_study_without_images_has_no_pictures() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client import approval, cli, costs, settings, store
-from client.approval import Approval, Proposal
+from client import approval, approving, cli, costs, settings, store
+from client.approval import Approval
+from client.approving import Proposal
 from client.budget import spendings_of
 from client.costs import Bill
 from client.reserved import Reserved, reserved
@@ -43,7 +44,7 @@ def approved(folder: Path, text: str = STUDY, runs: int = 1, dataset: str = "sma
     path.write_text(text)
     members = {name: name.encode() * 32 for name in "abc"}
     proposal = Proposal(load_study(path), text, DATA, dataset, members, "c" * 64, runs)
-    return approval.approve(folder, proposal, NOON)
+    return approving.approve(folder, proposal, NOON)
 
 
 def released(folder: Path, study: Approval, times: dict[str, int]) -> None:
@@ -86,7 +87,7 @@ def test_a_study_whose_runs_are_over_reserves_nothing(folder: Path) -> None:
 
 
 def test_a_withdrawn_study_reserves_nothing(folder: Path) -> None:
-    approval.withdraw(folder, approved(folder).digest, NOON)
+    approving.withdraw(folder, approved(folder).digest, NOON)
 
     assert () == held(folder)
 

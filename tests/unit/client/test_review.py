@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from client import approval, differencing, identity
+from client import approving, differencing, identity
 from client.review import Review, changes, review, roster_for
-from shared.enrolment import Roster, Welcome, fingerprint, sign_roster, to_text
+from shared.enrolment import Roster, Welcome, fingerprint, to_text
+from shared.enrolment_signatures import sign_roster
 from shared.errors import DataError, EnrolmentError, SettingsError, StudyError
 from shared.examples import Part
 from shared.secagg.keys import SigningKey
@@ -162,7 +163,7 @@ def test_no_patient_is_in_what_is_said_about_bad_data(folder: Path, table: str) 
 
 def test_changes_since_the_last_approval_are_counts_and_members(folder: Path) -> None:
     first = reviewed(folder).proposal(THREE, CODE)
-    before = approval.approve(folder, first, NOON)
+    before = approving.approve(folder, first, NOON)
     (folder / "table.csv").write_text(TABLE.replace("p7,37,1,no\n", "").replace("p8,", "q8,"))
     again = reviewed(folder)
     members = {**{name: key for name, key in THREE.items() if name != "west"}, "east": b"e" * 32}
@@ -176,14 +177,14 @@ def test_nothing_changed_is_nothing_said(folder: Path) -> None:
     first = reviewed(folder).proposal(THREE, CODE)
 
     assert "" == changes(None, first)
-    assert "" == changes(approval.approve(folder, first, NOON), first)
+    assert "" == changes(approving.approve(folder, first, NOON), first)
 
 
 def test_a_withdrawn_snapshot_is_not_looked_for(folder: Path) -> None:
     first = reviewed(folder).proposal(THREE, CODE)
-    approval.approve(folder, first, NOON)
+    approving.approve(folder, first, NOON)
 
-    assert "" == changes(approval.withdraw(folder, first.study.digest, NOON), first)
+    assert "" == changes(approving.withdraw(folder, first.study.digest, NOON), first)
 
 
 @pytest.fixture

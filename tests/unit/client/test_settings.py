@@ -63,6 +63,11 @@ def test_the_policy_is_read_with_its_defaults() -> None:
     assert Policy(min_sites=5) == parsed("[policy]\nmin_sites = 5").policy
 
 
+def test_a_hospital_can_leave_images_of_patients_out_of_its_own_report() -> None:
+    assert not parsed("[report]\npictures = false").report.pictures
+    assert parsed("").report.pictures
+
+
 def test_retention_is_in_days() -> None:
     assert Retention(memory_days=7, replies_days=30, logs_days=90) == parsed("[retention]\nmemory_days = 7").retention
 
@@ -73,7 +78,7 @@ def test_retention_is_in_days() -> None:
         ("[polcy]\n", "site.toml: [polcy] unknown key. Did you mean 'policy'?"),
         ("[policy]\nmin_site = 3", "site.toml: [policy] min_site: unknown key. Did you mean 'min_sites'?"),
         ("[policy]\nmin_sites = '3'", "site.toml: [policy] min_sites: expected a valid integer. Received: '3'."),
-        ("[policy]\nmethods = ['nural']", "site.toml: [policy] methods: no method 'nural'. Did you mean 'neural'?."),
+        ("[policy]\nmethods = ['nural']", "site.toml: [policy] methods: no method 'nural'. Did you mean 'neural'?"),
         (
             "[retention]\nlogs_days = 0",
             "site.toml: [retention] logs_days: expected greater than or equal to 1. Received: 0.",

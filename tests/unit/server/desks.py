@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from client import approval
-from client.approval import Proposal
+from client import approving
+from client.approving import Proposal
 from client.data.split import SiteData
 from client.deployment import Approvals
 from client.desk import Desk
@@ -82,7 +82,7 @@ class Desks:
 
     def _approve(self, name: str, data: SiteData) -> None:
         proposal = Proposal(self.study, self.text, data, "small", self.identities, CODE, 9)
-        approval.approve(self.folder / name, proposal, NOW)
+        approving.approve(self.folder / name, proposal, NOW)
 
     def _desk(self, name: str) -> Desk:
         folder = self.folder / name
@@ -99,7 +99,7 @@ class Desks:
 
     def withdraw(self, name: str) -> None:
         """Let a hospital take its approval back."""
-        approval.withdraw(self.folder / name, self.study.digest, NOW)
+        approving.withdraw(self.folder / name, self.study.digest, NOW)
 
     def answer(self, name: str, asked: Packed) -> Reply:
         """Return a hospital's reply, read from its bytes."""

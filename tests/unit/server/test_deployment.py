@@ -6,6 +6,7 @@ unpacked as on the wire. Only processes and the network are missing: ``tests/e2e
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from client.policy import Policy
 from server import checkpoint, deployment, jobs
 from server.transport import Arrival
 from shared import packing
 from shared.errors import CheckpointError, NotWritten
 from shared.messages import ContributeRequest, Request, RevealRequest
-from tests.unit.server.desks import CODE, Desks
+from tests.unit.server.desks import CODE, POLICY, STUDY, Desks
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -32,11 +34,12 @@ class Killed(BaseException):
 class World:
     """A coordinator's folder with one run, and hospitals that have approved it."""
 
-    def __init__(self, folder: Path, names: str = "abcd") -> None:
+    def __init__(self, folder: Path, names: str = "abcd", text: str = STUDY, policy: Policy = POLICY) -> None:
         self.folder = folder / "coordinator"
-        self.desks = Desks(folder, names)
+        self.desks = Desks(folder, names, text, policy)
         self.away: set[str] = set()
         self.slept = 0.0
+        self.said: list[str] = []
         self.plan: dict[int, object] = {}
         self.asked = 0
         self.folder.mkdir()
@@ -56,6 +59,7 @@ class World:
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
+        self.said.append(jobs.read_status(self.job).message)
         if self.slept > 5:
             self.away.clear()
         assert self.slept < 1000, f"the run waits for ever: {jobs.read_status(self.job).message}"
@@ -172,6 +176,42 @@ def test_a_hospital_that_has_not_approved_is_left_out_by_name(tmp_path: Path) ->
     world.serve()
     assert jobs.read_status(world.job).left_out == {"d": "withdrawn"}
     assert list(json.loads((world.job.folder / "metrics.json").read_text())["sites"]) == ["a", "b", "c"]
+
+
+FOREST = """
+name = "random-forest"
+rounds = 2
+options = { trees = 1, max_depth = 1 }
+"""
+
+
+def test_a_run_that_a_policy_holds_up_says_what_the_steward_sets_and_then_goes_on(tmp_path: Path) -> None:
+    allowing = dataclasses.replace(POLICY, data_dependent_subsets=True)
+    text = STUDY.replace('\nname = "logistic-regression"\nrounds = 3\n', FOREST)
+    world = World(tmp_path, text=text, policy=allowing)
+
+    def decide(policy: Policy) -> None:
+        world.desks.policy = policy
+        world.desks.restart("d")
+
+    decide(POLICY)
+    world.plan[10] = lambda: decide(allowing)
+    world.serve()
+
+    wanted = "`data_dependent_subsets = true` in `[policy]` of its `site.toml` lets it take part."
+    assert [True] == sorted({"d (data-dependent-subsets)" in said and wanted in said for said in world.said})
+    assert jobs.read_status(world.job).state == "finished"
+
+
+def test_a_run_that_too_few_approved_says_with_which_command_they_approve(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for name in "cd":
+        world.desks.withdraw(name)
+    with pytest.raises(AssertionError, match="for ever"):
+        world.serve()
+
+    assert "c (withdrawn), d (withdrawn). withdrawn: the hospital has taken back its approval" in world.said[-1]
+    assert world.said[-1].endswith("It can approve the study again: `consilium-client approve`.")
 
 
 def test_a_damaged_list_of_who_takes_part_ends_the_run_with_a_reason(tmp_path: Path) -> None:

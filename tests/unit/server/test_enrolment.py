@@ -16,7 +16,8 @@ from client.identity import Rotating
 from server import authority, enrolment
 from server.sites import Site
 from shared import chain
-from shared.enrolment import EnrolmentRequest, Welcome, sign_request, to_text, verify_welcome
+from shared.enrolment import EnrolmentRequest, Welcome, to_text
+from shared.enrolment_signatures import sign_request, verify_welcome
 from shared.errors import ConsiliumError, EnrolmentError
 from shared.keyfiles import new_key, public_pem, read_curve_key, read_signing_key
 from tests.architecture import ROOT

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from server import facts, prepared
+from server.site_rows import site_rows
 from server.tables import Cell
 from shared.methods.glm import GlmOptions
 from shared.methods.tuning import Candidate, Choice
@@ -24,15 +25,15 @@ from tests.unit.server.outcomes import (
 
 
 def test_hospitals_are_listed_and_added_up() -> None:
-    north, _south, everyone = facts.site_rows(outcome_of())
+    north, _south, everyone = site_rows(outcome_of())
     assert (north.patients, north.training, north.held_out, north.outside) == ("260", "200", "60", "3 (age 3)")
     assert north.classes == (Cell("100", "50.0 %"), Cell("100", "50.0 %"))
     assert (everyone.name, everyone.patients, everyone.outside) == ("All", "520", "6")
-    assert [row.rounds for row in facts.site_rows(outcome_of())] == ["3 of 3", "2 of 3", ""]
+    assert [row.rounds for row in site_rows(outcome_of())] == ["3 of 3", "2 of 3", ""]
 
 
 def test_a_single_hospital_needs_no_total() -> None:
-    assert len(facts.site_rows(outcome_of(sites=outcome_of().sites[:1]))) == 1
+    assert len(site_rows(outcome_of(sites=outcome_of().sites[:1]))) == 1
 
 
 def test_absences_are_gathered_by_hospital_stage_and_code() -> None:
@@ -116,7 +117,7 @@ def test_no_sum_is_over_fewer_than_the_sites_allow(aggregation: dict[str, int], 
 
 
 def test_a_hospital_that_does_not_show_its_numbers_has_none_in_the_table() -> None:
-    _north, south, east, _west, _everyone = facts.site_rows(deployed_outcome())
+    _north, south, east, _west, _everyone = site_rows(deployed_outcome())
     assert ("260", "3 (age 3)") == (south.patients, south.outside)
     assert {"not shown"} == {east.patients, east.rows, east.training, east.held_out, east.outside}
     assert (Cell("not shown"), Cell("not shown")) == east.classes
@@ -125,7 +126,7 @@ def test_a_hospital_that_does_not_show_its_numbers_has_none_in_the_table() -> No
 
 def test_the_total_of_hidden_numbers_is_what_the_sums_say() -> None:
     """800 rows were prepared, 400 of each class, with 3 values outside; the model was judged on 240."""
-    everyone = facts.site_rows(deployed_outcome())[-1]
+    everyone = site_rows(deployed_outcome())[-1]
     assert ("not shown", "1,040", "800", "240", "3") == (
         everyone.patients,
         everyone.rows,
@@ -141,7 +142,7 @@ def test_a_hospital_that_says_another_number_of_classes_does_not_shift_the_table
     """Whether or not the others all show their numbers."""
     outcome = deployed_outcome()
     odd = with_counts(outcome.sites[0], class_rows=(1, 2, 3))
-    rows = facts.site_rows(dataclasses.replace(outcome, sites=(odd, *outcome.sites[others])))
+    rows = site_rows(dataclasses.replace(outcome, sites=(odd, *outcome.sites[others])))
     assert {2} == {len(row.classes) for row in rows}
 
 
@@ -158,7 +159,7 @@ def test_a_run_between_hospitals_says_so() -> None:
 
 def test_the_total_of_a_private_run_says_only_what_noised_sums_count() -> None:
     """About 398 training patients and 132 held-out ones, by noised counts of 400 and 120."""
-    everyone = facts.site_rows(private_outcome(deployed=True))[-1]
+    everyone = site_rows(private_outcome(deployed=True))[-1]
     assert ("about 530", "not shown", "about 398", "about 132", "not shown") == (
         everyone.patients,
         everyone.rows,
@@ -171,7 +172,7 @@ def test_the_total_of_a_private_run_says_only_what_noised_sums_count() -> None:
 
 def test_a_private_simulation_adds_up_what_it_knows_of_its_hospitals() -> None:
     """Four hospitals of 100 rows of each class; the preparation counted none."""
-    assert (Cell("400", "50.0 %"), Cell("400", "50.0 %")) == facts.site_rows(private_outcome())[-1].classes
+    assert (Cell("400", "50.0 %"), Cell("400", "50.0 %")) == site_rows(private_outcome())[-1].classes
 
 
 def test_columns_of_a_private_run_have_no_counts() -> None:
@@ -199,7 +200,7 @@ def test_a_method_that_averages_nothing_has_no_server_strategy_and_an_unset_opti
     glm = dataclasses.replace(study.method, name="glm", options=GlmOptions(family="logistic"))
     said = dict(facts.run_facts(outcome_of(study=dataclasses.replace(study, method=glm))))
     assert "Server strategy" not in said
-    assert "glm (family = logistic, l2 = 0.0)" == said["Method"]
+    assert "glm (family = logistic, l2 = 0.0, standard_errors = rows)" == said["Method"]
 
 
 def test_a_study_that_tunes_is_told_with_the_options_that_its_model_was_trained_with() -> None:

@@ -14,7 +14,7 @@ from server.training import Progress, run_study
 from shared.errors import RunAbandoned
 from shared.examples import Part
 from shared.messages import Refused
-from shared.methods.base import word_plan
+from shared.methods.words import word_plan
 from shared.plan import plan_of
 from simulations.local import LocalTransport, local_sites
 from tests.builders import random_consortium, table_study, ticking

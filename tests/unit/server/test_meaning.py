@@ -1,12 +1,14 @@
 """What the model says, in reports and cards."""
 
+import dataclasses
+
 import pytest
 
-from server.meaning import forests, text_tables
+from server.meaning import dependence_legend, dependence_plots, forests, text_tables
 from server.model_card import model_card
 from server.report import render
 from server.scale import ratio_scale, scale
-from shared.interpretation import Estimate, ForestPlot, Interpretation, Table
+from shared.interpretation import Dependence, Estimate, ForestPlot, Interpretation, Table
 from tests.unit.server.outcomes import outcome_of
 
 TABLE = Table(
@@ -98,3 +100,40 @@ def test_a_long_table_is_folded_in_the_report_and_left_out_of_the_card():
 def test_small_p_values_are_not_told_apart():
     (table,) = text_tables(Interpretation((), (Table("Coefficients", ("column", "p"), (("age", 1e-9),)),)))
     assert ("age", "<0.001") == table.rows[0]
+
+
+DEPENDENCE = Dependence(
+    "radius <mm>", "mm", (0.0, 30.0), ("probability of yes",), (10.0, 20.0), ((0.1,), (0.2,), (0.9,))
+)
+
+
+def test_a_dependence_without_a_value_on_both_sides_of_each_edge_cannot_be():
+    with pytest.raises(ValueError, match="both sides"):
+        dataclasses.replace(DEPENDENCE, edges=(10.0,))
+
+
+def test_partial_dependence_is_a_chart_with_its_numbers_folded_below():
+    outcome = outcome_of(interpretation=Interpretation((), dependences=(DEPENDENCE,)))
+    page, card = render(outcome), model_card(outcome)
+    assert "What the model says on average: from 0.100 at the lowest values of the column to 0.900." in page
+    assert "<summary>Numbers of radius &lt;mm&gt;</summary>" in page and "radius <mm>" not in page
+    assert r"Partial dependence on radius \<mm\> is in the report and in metrics.json." in card
+    rows = dependence_plots(outcome.interpretation)[0].table.rows
+    dash = "\N{EN DASH}"
+    assert ((dash, "10.0", "0.100"), ("10.0", "20.0", "0.200"), ("20.0", dash, "0.900")) == rows
+
+
+def test_several_lines_of_a_dependence_have_a_legend_and_differ():
+    several = dataclasses.replace(DEPENDENCE, names=("a", "b"), values=((0.1, 0.9), (0.2, 0.8), (0.9, 0.1)))
+    (colour, _, name), (other, _, _) = dependence_legend(Interpretation(dependences=(several,)))
+    assert "a" == name and colour != other
+    assert "2 lines of 3 steps" in dependence_plots(Interpretation(dependences=(several,)))[0].chart
+
+
+def test_bars_go_from_zero_to_the_number_and_the_numbers_have_equal_decimals():
+    said = Table("Importance", ("column", "worse by"), (("a", 0.03), ("b", 0.0), ("c", -0.01)), bars="worse by")
+    (table,) = text_tables(Interpretation(tables=(said,)))
+    assert ["0.0300", "0.0000", "\N{MINUS SIGN}0.0100"] == [row[1] for row in table.rows]
+    assert 0.25 == table.zero
+    assert [(0.25, 1.0), (0.25, 0.25), (0.0, 0.25)] == [(bar.low, bar.high) for bar in table.bars]
+    assert 3 == render(outcome_of(interpretation=Interpretation(tables=(said,)))).count('class="bar"')

@@ -74,7 +74,7 @@ def test_counts_are_known_only_of_hospitals_that_show_them() -> None:
 
 
 def test_too_few_hospitals_are_named_with_their_reasons() -> None:
-    with pytest.raises(RunAbandoned, match=r"2 of 4 .* 3 are needed.*c \(not-approved: .*; d \(offline: "):
+    with pytest.raises(RunAbandoned, match=r"2 of 4 .* 3 are needed.*c \(not-approved\), d \(offline\)\. not-a"):
         cohort_of(ready("a", "abcd"), ready("b", "abcd"), Refused("c", NOW, "not-approved", "no"))
 
 

@@ -228,7 +228,7 @@ def test_a_run_between_hospitals_shows_no_comparison_and_says_why() -> None:
     text = text_of("deployed")
     assert "This run cannot tell: between real hospitals" in text
     assert "consilium-simulate run" in text
-    assert "This run trained no other model to compare with." in text
+    assert "This run made no other to compare with." in text
     for absent in ("north alone", "Pooled", "At home:", "in a simulation", "Being a simulation"):
         assert absent not in text
 

@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 
-from server.verdict import majority_share, row_noun, verdict_of
+from server.subject import majority_share, row_noun
+from server.verdict import verdict_of
+from shared.metrics import Interval, Judgement
 from tests.unit.server.outcomes import (
     Triple,
     deployed_outcome,
@@ -120,7 +122,7 @@ def test_several_classes_are_judged_by_their_mean() -> None:
 def test_the_reader_is_warned_of_what_limits_the_answer() -> None:
     outcome = outcome_of(federated=judgement(STUDY, 80, auroc=HIGH), history=(record("train", 1, {"south": "late"}),))
     cautions = " ".join(verdict_of(outcome).cautions)
-    assert "not all judged on the same patients" in cautions
+    assert "Not all models were judged on the same patients" in cautions
     assert "Only 80 patients were held out" in cautions
     assert "In 1 of 1 training round, at least one hospital was missing" in cautions
 
@@ -140,7 +142,7 @@ def test_the_majority_is_what_accuracy_must_beat() -> None:
 def test_a_run_between_hospitals_points_to_the_simulation() -> None:
     found = verdict_of(deployed_outcome())
     assert found.tone == "open"
-    assert "between real hospitals no model is trained alone or on pooled data" in found.answer
+    assert "between real hospitals no model is made alone or from pooled data" in found.answer
     assert "`consilium-simulate run`" in found.reasons[-1]
 
 
@@ -209,3 +211,43 @@ def test_a_hospital_that_gets_no_model_alone_is_named() -> None:
     found = verdict_of(outcome_of(federated=judgement(STUDY, auroc=HIGH), local={"south": judgement(STUDY, auroc=LOW)}))
     assert found.answer.endswith("clearly better than south's own model; 1 hospital got no model alone.")
     assert "Alone, the same method gives no model at north." in found.reasons
+
+
+def of_method(name: str, metric: str, together: Triple, alone: Triple):  # type: ignore[no-untyped-def]
+    """A run of two hospitals whose only metric is one that a method has for itself, of patients who count once."""
+    study = study_of("number")
+    made, own = (
+        Judgement({metric: Interval(*values)}, 120, curves=(), by_patient=True) for values in (together, alone)
+    )
+    return outcome_of(
+        study=dataclasses.replace(study, method=dataclasses.replace(study.method, name=name)),
+        federated=made,
+        local={"north": own, "south": own},
+        per_site={},
+        local_at_home={},
+        pooled=None,
+    )
+
+
+def test_a_metric_that_does_not_say_which_policy_is_better_gives_no_verdict() -> None:
+    found = verdict_of(of_method("treatment-policy", "bellman_error", (1.0, 0.9, 1.1), (2.0, 1.9, 2.1)))
+    assert "open" == found.tone
+    assert "This run cannot tell: mean Bellman error does not say which policy is better for patients." == found.answer
+    assert "On 120 held-out patients: mean Bellman error 1.00 mmHg (95 % interval 0.900 to 1.10)." == found.reasons[0]
+    assert "median 2.00 mmHg; together, 1.00 mmHg." in found.reasons[1]
+
+
+def test_a_table_is_called_a_table() -> None:
+    found = verdict_of(of_method("describe", "mean_difference", (0.1, 0.05, 0.15), (0.4, 0.3, 0.5)))
+    assert "Yes: on these data, the table made together is clearly better than every one of the 2 hospitals' own" in (
+        found.answer
+    )
+    assert "the hospitals' tables reach mean standardised difference 0.400" in found.reasons[1]
+
+
+def test_where_each_patient_counts_once_rows_do_not_narrow_intervals() -> None:
+    outcome = of_method("describe", "mean_difference", (0.1, 0.05, 0.15), (0.4, 0.3, 0.5))
+    several = tuple(with_counts(site, patients=1) for site in outcome.sites)
+    outcome = dataclasses.replace(outcome, sites=several)
+    assert "patient" == row_noun(outcome)
+    assert not [caution for caution in verdict_of(outcome).cautions if "several rows" in caution]

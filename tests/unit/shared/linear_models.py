@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,15 @@ class Fit:
         return dict(self.method.interpretation(self.weights).tables[1].rows)
 
 
-def fit(study: Study, x: Any, y: NDArray[np.float64], sites: int = 3) -> Fit:
-    """Deal rows to hospitals in order, and run the study."""
+def fit(study: Study, x: Any, y: NDArray[np.float64], sites: int = 3, patients: NDArray[Any] | None = None) -> Fit:
+    """Deal rows to hospitals in order, and run the study.
+
+    patients: whose row it is; each row another patient's if not given.
+    """
     x = np.asarray(x, dtype=np.float64)
+    whose = np.arange(len(y)) if patients is None else patients
     data = {
-        f"s{k}": site_of(f"s{k}", examples_of(x[rows], y[rows], first=1000 * k))
+        f"s{k}": site_of(f"s{k}", replace(examples_of(x[rows], y[rows]), patients=whose[rows].astype(np.str_)))
         for k, rows in enumerate(np.array_split(np.arange(len(y)), sites))
     }
     plan, progress = Consortium(study, data).run(ticking())

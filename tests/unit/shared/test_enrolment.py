@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared import enrolment
+from shared import enrolment_signatures as signatures
 from shared.enrolment import EnrolmentRequest, Member, Roster, Welcome
 from shared.errors import EnrolmentError
 from shared.keyfiles import new_key, public_pem
@@ -25,7 +26,7 @@ from tests.enrolling import HOUR, NOON
 SIGNING = SigningKey(bytes(range(32)))
 OTHER = SigningKey(bytes(32))
 FLOWER, TLS = new_key("P-384"), new_key("P-256")
-REQUEST = enrolment.sign_request("Aarhus", SIGNING, FLOWER, TLS, NOON)
+REQUEST = signatures.sign_request("Aarhus", SIGNING, FLOWER, TLS, NOON)
 
 
 def resigned(request: EnrolmentRequest) -> EnrolmentRequest:
@@ -61,11 +62,11 @@ def written(folder: Path, text: str) -> Path:
 
 def roster(*names: str, consortium: str = "Danube") -> Roster:
     members = [Member(name=name, identity=bytes([ord(name[0])]) * 32) for name in names]
-    return enrolment.sign_roster(consortium, members, SIGNING, NOON)
+    return signatures.sign_roster(consortium, members, SIGNING, NOON)
 
 
 def welcome() -> Welcome:
-    return enrolment.sign_welcome(
+    return signatures.sign_welcome(
         Welcome(
             consortium="Danube",
             signing=SIGNING.public,
@@ -115,7 +116,7 @@ def test_a_request_comes_out_of_its_file_as_it_went_in_and_is_good(tmp_path: Pat
     read = enrolment.read(written(tmp_path, enrolment.to_text(REQUEST)), EnrolmentRequest, "")
 
     assert REQUEST == read
-    assert TLS.public_key() == enrolment.verify_request(read)
+    assert TLS.public_key() == signatures.verify_request(read)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_request_comes_out_of_its_file_as_it_went_in_and_is_good(tmp_path: Pat
 )
 def test_a_request_that_was_changed_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(EnrolmentError, match="the request of Aarhus"):
-        enrolment.verify_request(dataclasses.replace(REQUEST, **change))
+        signatures.verify_request(dataclasses.replace(REQUEST, **change))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_request_that_was_changed_is_refused(change: dict[str, Any]) -> None:
 )
 def test_an_identity_that_signs_for_keys_of_others_is_refused(reason: str, change: dict[str, Any]) -> None:
     with pytest.raises(EnrolmentError, match=reason):
-        enrolment.verify_request(resigned(dataclasses.replace(REQUEST, **change)))
+        signatures.verify_request(resigned(dataclasses.replace(REQUEST, **change)))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_a_roster_is_in_the_order_of_names_and_good_after_its_file(tmp_path: Pat
     path = written(tmp_path, enrolment.to_text(roster("Basel", "Aarhus")))
     read = enrolment.read(path, Roster, "")
 
-    enrolment.verify_roster(read, SIGNING.public)
+    signatures.verify_roster(read, SIGNING.public)
     assert ["Aarhus", "Basel"] == list(read.identities)
 
 
@@ -242,12 +243,12 @@ def test_a_roster_is_in_the_order_of_names_and_good_after_its_file(tmp_path: Pat
 )
 def test_a_roster_that_was_changed_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(EnrolmentError, match="its signature is not good"):
-        enrolment.verify_roster(dataclasses.replace(roster("Aarhus"), **change), SIGNING.public)
+        signatures.verify_roster(dataclasses.replace(roster("Aarhus"), **change), SIGNING.public)
 
 
 def test_a_roster_of_another_consortium_is_refused() -> None:
     with pytest.raises(EnrolmentError, match="its signature is not good"):
-        enrolment.verify_roster(roster("Aarhus"), OTHER.public)
+        signatures.verify_roster(roster("Aarhus"), OTHER.public)
 
 
 @pytest.mark.parametrize(
@@ -259,13 +260,13 @@ def test_a_roster_of_another_consortium_is_refused() -> None:
 )
 def test_a_roster_has_every_name_and_identity_once(what: str, twice: Member) -> None:
     with pytest.raises(ValueError, match=f"every {what} once"):
-        enrolment.sign_roster("Danube", (*roster("Aarhus").members, twice), SIGNING, NOON)
+        signatures.sign_roster("Danube", (*roster("Aarhus").members, twice), SIGNING, NOON)
 
 
 def test_a_welcome_is_good_after_its_file(tmp_path: Path) -> None:
     read = enrolment.read(written(tmp_path, enrolment.to_text(welcome())), Welcome, "")
 
-    enrolment.verify_welcome(read)
+    signatures.verify_welcome(read)
     assert welcome() == read
 
 
@@ -283,25 +284,27 @@ def test_a_welcome_is_good_after_its_file(tmp_path: Path) -> None:
 )
 def test_a_welcome_that_was_changed_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(EnrolmentError, match="its signature is not good"):
-        enrolment.verify_welcome(dataclasses.replace(welcome(), **change))
+        signatures.verify_welcome(dataclasses.replace(welcome(), **change))
 
 
 def test_a_welcome_with_another_consortiums_roster_is_refused() -> None:
-    mixed = enrolment.sign_welcome(dataclasses.replace(welcome(), roster=roster("Aarhus", consortium="Rhine")), SIGNING)
+    mixed = signatures.sign_welcome(
+        dataclasses.replace(welcome(), roster=roster("Aarhus", consortium="Rhine")), SIGNING
+    )
 
     with pytest.raises(EnrolmentError, match="of Danube, its roster of Rhine"):
-        enrolment.verify_welcome(mixed)
+        signatures.verify_welcome(mixed)
 
 
 def test_a_welcome_with_a_roster_that_was_changed_is_refused() -> None:
     changed = dataclasses.replace(roster("Aarhus"), members=roster("Aarhus", "Basel").members)
-    mixed = enrolment.sign_welcome(dataclasses.replace(welcome(), roster=changed), SIGNING)
+    mixed = signatures.sign_welcome(dataclasses.replace(welcome(), roster=changed), SIGNING)
 
     with pytest.raises(EnrolmentError, match="the roster: its signature is not good"):
-        enrolment.verify_welcome(mixed)
+        signatures.verify_welcome(mixed)
 
 
 @pytest.mark.parametrize("title", ["", "a" * 65, " Danube", "Da\x1b[2Jnube", "Da\nnube"])
 def test_a_consortiums_name_can_be_printed(title: str) -> None:
     with pytest.raises(ValueError, match="consortium"):
-        enrolment.sign_roster(title, (), SIGNING, NOON)
+        signatures.sign_roster(title, (), SIGNING, NOON)

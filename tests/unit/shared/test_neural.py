@@ -17,9 +17,10 @@ from server.strategies import server_optimizer
 from shared import fixedpoint, layout
 from shared.errors import DependencyMissing, Refusal, StudyError
 from shared.examples import Arrays, Examples
-from shared.methods.base import Contribution, Total, under, within, word_plan
+from shared.methods.base import Contribution, Total, under, within
 from shared.methods.neural import Neural, NeuralOptions
 from shared.methods.preparation import PreparationMethod
+from shared.methods.words import word_plan
 from shared.models import runtime
 from shared.models.image_cnn import ImageCnn
 from shared.models.tabular_mlp import TabularMlp

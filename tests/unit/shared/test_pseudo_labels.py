@@ -10,12 +10,12 @@ import pytest
 
 from client.data.base import LABEL, PATIENT_ID, RawData
 from client.data.split import SiteData, site_data
-from client.description import what_leaves
 from client.differencing import check, cohorts_of, remember
 from client.judgement import counts_of
+from client.leaving import what_leaves
 from shared.errors import DataError, Refusal, StudyError
 from shared.examples import Examples, Part
-from shared.models.pseudo_labels import altered, joined, sure
+from shared.models.pseudo_labels import PseudoLabels, joined
 from shared.preparation import Prepared
 from shared.study import Study
 from simulations.local import gather
@@ -28,6 +28,7 @@ def semi_study(confidence: float = 0.5, after: int = 0, fewest: int = 5) -> Stud
     return image_study(
         data={"unlabelled": True},
         model=SMALL,
+        augment=True,
         pseudo_labels={"confidence": confidence, "after": after, "min_subset_patients": fewest},
     )
 
@@ -50,27 +51,21 @@ def with_unlabelled(labelled: Examples, unlabelled: Examples) -> Examples:
 
 def test_a_row_gets_the_likeliest_class_if_it_is_likely_enough() -> None:
     logits = np.log(np.array([[0.1, 0.9], [0.4, 0.6], [0.97, 0.03]]))
+    rows = images_of(3)
 
-    chosen, classes = sure(logits, 0.9 - 1e-9)
+    found = PseudoLabels(confidence=0.9 - 1e-9, min_subset_patients=2).sure(rows, logits)
 
-    assert ([True, False, True], [1.0, 1.0, 0.0]) == (chosen.tolist(), classes.tolist())
+    assert (rows.patients[[0, 2]].tolist(), [1.0, 0.0]) == (found.patients.tolist(), found.labels.tolist())
 
 
-def test_labelled_rows_are_repeated_up_to_the_number_of_the_others() -> None:
+@pytest.mark.parametrize(("unlabelled", "times"), [(5, 2), (7, 4), (1, 1)])
+def test_labelled_rows_fill_up_to_twice_the_rows_without_a_label(unlabelled: int, times: int) -> None:
     labelled = Prepared(np.zeros((2, 4, 4, 1), np.float32), np.array([0.0, 1.0]))
 
-    taught = joined(labelled, Prepared(np.ones((5, 4, 4, 1), np.float32), np.ones(5)))
+    taught = joined(labelled, Prepared(np.ones((5, 4, 4, 1), np.float32), np.ones(5)), unlabelled)
 
-    assert [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0] == taught.y.tolist()
-    assert [0.0] * 4 + [1.0] * 5 == taught.x[:, 0, 0, 0].tolist()
-
-
-@pytest.mark.parametrize("side", [4, 28])
-def test_an_altered_image_has_its_shape_and_a_square_of_the_mean(side: int) -> None:
-    made = altered(np.ones((3, side, side, 1), np.float32), np.random.default_rng(0))
-
-    assert (3, side, side, 1) == made.shape
-    assert [min(side, 8) ** 2] * 3 == (made == 0).sum(axis=(1, 2, 3)).tolist()
+    assert [0.0, 1.0] * times + [1.0] * 5 == taught.y.tolist()
+    assert [0.0] * 2 * times + [1.0] * 5 == taught.x[:, 0, 0, 0].tolist()
 
 
 def test_rows_without_a_label_are_kept_to_train_on_and_never_to_judge_by() -> None:
@@ -101,14 +96,24 @@ def test_the_weight_of_a_site_counts_the_rows_that_it_trained_on() -> None:
 
 
 @pytest.mark.parametrize("study", [semi_study(confidence=1.0), semi_study(after=1), semi_study(fewest=11)])
-def test_rows_of_which_the_model_is_not_sure_or_too_few_or_too_early_change_nothing(study: Study) -> None:
+def test_rows_of_which_the_model_is_not_sure_or_too_few_or_too_early_only_count_steps(study: Study) -> None:
     labelled = images_of(6)
     method = prepared_method(study, labelled)
-    expected = contributed(method, method.start(), labelled)
+    expected = contributed(method, method.start(), with_unlabelled(labelled, images_of(10, seed=2)))
 
     found = contributed(method, method.start(), with_unlabelled(labelled, images_of(10, seed=1)))
 
-    assert expected.weight == found.weight
+    assert 6.0 == expected.weight == found.weight
+    for name, array in expected.arrays.items():
+        np.testing.assert_array_equal(array, found.arrays[name])
+
+
+def test_a_hospital_that_has_labelled_every_image_trains_on_each_once() -> None:
+    labelled = images_of(6)
+    semi, plain = (prepared_method(each, labelled) for each in (semi_study(), image_study(model=SMALL, augment=True)))
+    expected, found = (contributed(method, method.start(), labelled) for method in (plain, semi))
+
+    assert 6 == found.smallest_subset
     for name, array in expected.arrays.items():
         np.testing.assert_array_equal(array, found.arrays[name])
 
@@ -156,6 +161,8 @@ def test_a_simulation_takes_labels_away_from_training_rows_alone() -> None:
 
 def test_pseudo_labels_and_rows_without_a_label_come_together() -> None:
     with pytest.raises(StudyError, match="pseudo_labels goes with"):
-        image_study(pseudo_labels={})
+        image_study(augment=True, pseudo_labels={})
+    with pytest.raises(StudyError, match="pseudo_labels goes with augment = true"):
+        image_study(data={"unlabelled": True}, pseudo_labels={})
     with pytest.raises(StudyError, match="only 'neural' with"):
         image_study(data={"unlabelled": True})

@@ -29,6 +29,12 @@ def test_an_unknown_reason_code_points_to_the_hospital() -> None:
     assert reasons.code_meaning("never-heard-of") == "the hospital's own log says more"
 
 
+def test_who_is_missing_is_named_with_a_code_and_each_code_explained_once() -> None:
+    said = "b (late), c (late), d (unmasked). late: the answer came after the deadline. unmasked: the hospital refused"
+
+    assert reasons.told({"b": "late", "c": "late", "d": "unmasked"}).startswith(said)
+
+
 def test_advice_is_for_codes_that_have_a_meaning() -> None:
     assert set() == reasons.CODE_ADVICE.keys() - reasons.CODE_MEANINGS.keys()
 

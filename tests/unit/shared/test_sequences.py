@@ -66,6 +66,13 @@ def test_letters_and_lengths_outside_the_contract_are_counted_and_missing() -> N
     assert np.array_equal([0, 1, NAN], found.examples.values[0], equal_nan=True)
 
 
+def test_a_text_that_is_outside_at_every_position_is_pointed_out_once_with_what_to_check() -> None:
+    found = conformed(study().data, gene=["acg", "ACGT"], sick=[0, 1])
+    [note] = found.findings.notes
+    assert note.startswith("Column gene: every observed value lies outside the contract")
+    assert note.endswith("of a text, the letters and the length.")
+
+
 def test_an_absent_text_is_named_once_by_its_own_name() -> None:
     with pytest.raises(DataError, match=r"^here: expected the column 'gene' \(feature\)\. [^\n]*$"):
         conformed(study().data, sick=[0, 1])
@@ -91,13 +98,15 @@ def test_a_study_without_sequences_keeps_the_digest_it_had() -> None:
         ({**VISITS, "kind": "table"}, 'goes with kind = "sequences"'),
         ({**VISITS, "steps": {"order": "day"}}, "of 2 at least"),
         ({**VISITS, "patient_id": None}, "needs patient_id"),
-        ({**VISITS, "steps": {"order": "drug", "count": 3}}, "order must name a number column"),
+        ({**VISITS, "steps": {"order": "drug", "count": 3}}, "order must name a number column other than the label"),
+        ({**VISITS, "steps": {"order": "dya", "count": 3}}, "Received: 'dya'. Did you mean 'day'?"),
     ],
 )
 def test_a_contract_that_says_no_sequence_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError) as raised:
         study(**changes)
     assert message in str(raised.value)
+    assert "?." not in str(raised.value)
 
 
 def test_a_sequence_is_not_halved_away_and_a_table_is_none() -> None:
@@ -118,6 +127,15 @@ def test_a_history_is_the_patients_own_rows_up_to_that_row() -> None:
         [10, 20, PADDING],
     ]
     assert expected == found.tolist()
+
+
+def test_rows_at_one_place_of_a_patient_follow_each_other_as_they_stand_and_are_counted() -> None:
+    found = conformed(visits(), who=["p", "p", "q"], day=[1, 1, 1], drug=["b", "a", "c"], sick=[1, 1, 1])
+    assert found.examples.images is not None
+    assert [[1, 1], [1, 0]] == found.examples.images[1, :2].tolist()
+    assert found.findings.notes == (
+        "2 row(s) have the place of another row of their patient: they follow each other as they stand in the data.",
+    )
 
 
 def test_a_row_without_a_label_is_read_in_later_rows_only_and_one_without_a_place_never() -> None:

@@ -18,10 +18,11 @@ from server.strategies import server_optimizer
 from shared.errors import StudyError
 from shared.examples import Examples, Part, concatenate
 from shared.methods import METHODS
-from shared.methods.base import NOTHING, Total, word_plan
+from shared.methods.base import NOTHING, Total
 from shared.methods.capped_sums import CappedSums
 from shared.methods.clipped_averaging import ClippedAveraging, clipped
 from shared.methods.preparation_private import PrivatePreparationMethod, blank
+from shared.methods.words import word_plan
 from shared.plan import multipliers_of, releases_of
 from shared.privacy import accounting, calibration, mechanisms
 from shared.privacy.accounting import Skellam

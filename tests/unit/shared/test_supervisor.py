@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import DeploymentError
+from shared.process_status import status, supervisor_pid
 from shared.processes import Process, RotatingLog, born, stop_orphans
-from shared.supervisor import Program, Supervisor, delays, status, supervisor_pid
+from shared.supervisor import Program, Supervisor, delays
 
 FOREVER = "while :; do sleep 0.02; done"
 

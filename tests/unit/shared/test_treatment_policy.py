@@ -16,10 +16,11 @@ from shared.errors import NoEstimate, Refusal, StudyError
 from shared.examples import Arrays, Examples, Part, concatenate
 from shared.fixedpoint import encode
 from shared.layout import to_vector
-from shared.methods.base import NOTHING, Total, word_plan
+from shared.methods.base import NOTHING, Total
 from shared.methods.treatment_policy import TreatmentPolicy
 from shared.methods.treatment_policy_measure import PolicyMeasure
 from shared.methods.treatment_policy_paths import Paths, Rewards, paths_of, summed_groups
+from shared.methods.words import word_plan
 from shared.plan import EVALUATE, EVERYONE, PREPARE, TRAIN
 from shared.randomness import for_site
 from shared.study import Study

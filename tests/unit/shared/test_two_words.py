@@ -31,6 +31,13 @@ def test_a_small_sum_of_large_numbers_keeps_its_last_digits() -> None:
     assert 2.0**-30 == summed(part, [12345.0 + 2.0**-30, -12345.0])
 
 
+def test_a_third_word_has_what_two_round_off() -> None:
+    """Beside a bound of 2**100: two reach down to 2**15, three to 2**-30."""
+    values = [3.0, 1.0 + 2.0**-30, -3.0]
+    assert 1.0 + 2.0**-30 == summed(two_words.Part("products", (), 2.0**100, words=3), values)
+    assert 0.0 == summed(two_words.Part("products", (), 2.0**100), values)
+
+
 @settings(max_examples=50)
 @given(
     st.floats(1e-12, 1e30).flatmap(
