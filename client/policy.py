@@ -220,7 +220,8 @@ def _of_subsets(policy: Policy, subsets: int | None) -> Iterator[Broken]:
         yield Broken(
             "subset-too-small",
             f"min_subset_patients: expected at least {policy.min_subset_patients} patients in each subset that the data"
-            f" choose. Received: a study whose sums may be over {subsets}.",
+            f" choose. Received: a study whose sums may be over {subsets}. Ask for one with [method.options]"
+            f" min_subset_patients = {policy.min_subset_patients}, or lower your own rule.",
         )
 
 

@@ -134,7 +134,7 @@ def summary(content: Mapping[str, Any]) -> list[str]:
 
     content: of ``metrics.json``.
     """
-    lines = [f"judged on {content['federated']['n']} held-out rows of {len(content['sites'])} hospitals"]
+    lines = [f"judged on {content['federated']['n']} held-out cases of {len(content['sites'])} hospitals"]
     for name, value in content["federated"].items():
         if name == "n" or value is None:
             continue

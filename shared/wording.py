@@ -101,8 +101,8 @@ METRIC_WORDS: dict[str, MetricWords] = {
     "policy_value": MetricWords(
         "Estimated value of the policy",
         0,
-        "What the values promise for a patient's first row, in the reward's unit. They are fitted to records of"
-        " patients who were not treated at random, and promise too much.",
+        "What the values promise for a patient's first row, in the reward's unit. Mostly too much: the best of several"
+        " estimates is too high, and sicker patients may have been treated otherwise.",
     ),
     "observed_return": MetricWords(
         "Observed return",

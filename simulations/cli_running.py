@@ -83,9 +83,8 @@ def summarise(outcome: Outcome, folder: Path) -> None:
         return [f"{value_text(name, first.value)} ({interval})", *(value_text(each, it.value) for each, it in others)]
 
     main, *others = (name.replace("_", " ") for name in outcome.federated.metrics)
-    table = Table(
-        "", f"{main} (95 %)", *others, title=f"On all {outcome.together.n} held-out rows", title_justify="left"
-    )
+    judged = f"On all {outcome.together.n} held-out {'patients' if outcome.together.by_patient else 'rows'}"
+    table = Table("", f"{main} (95 %)", *others, title=judged, title_justify="left")
     table.add_row("together", *cells(outcome.together), style="bold")
     if outcome.privacy:
         table.add_row("as released, noised", *cells(outcome.federated))

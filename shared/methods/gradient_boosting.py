@@ -12,8 +12,9 @@ in shares of their declared range, for a number. A row's g is cut at ``GRADIENT`
 Sums that weigh rows say more of a hospital's patients than how many there are: one may have nearly all of a node's
 weight, and as g and h take few values, a combination of rows, G and H may leave one where all others cancel. So with
 ``min_subset_patients`` above 1 a hospital's patients go through the trees in groups of so many (``subsets.similar``),
-and within a node those of nearly the same g have the mean of their g and h (``subsets.alike``): no combination of one
-node's sums tells fewer of its patients apart, and none of the numbers of rows in all nodes of all trees.
+and within a node rows of so many with nearly the same g have the mean of their g and h (``subsets.alike``). With one
+row a patient, no combination of one node's sums tells fewer of its patients apart, and none of the numbers of rows in
+all nodes of all trees. Of several rows, each has the mean of its own group: they may be of different classes.
 
 Each exchange is one level of one iteration's trees: at most 1 + ``iterations`` * ``max_depth`` of them.
 """
@@ -118,7 +119,7 @@ class GradientBoosting(TreeMethod):
 
     def fewest(self, people: NDArray[np.int64]) -> int:
         """Return the fewest patients whose derivatives are told as one. people: how many are in each node."""
-        return int((people // (people // self.least)).min())
+        return min(int(people.min()), self.least)
 
     def tally(self, trees: Trees, base: Floats, rows: Rows, labels: Floats) -> Callable[..., Floats]:
         """Return the function that adds rows, g and h."""

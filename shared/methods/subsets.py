@@ -46,25 +46,36 @@ def check_tuning(study: Study) -> None:
 
 
 def alike(values: Floats, places: Indices, patients: Indices, least: int) -> Indices:
-    """Return groups of patients of one place whose values are nearly the same: of each row, its group from 0.
+    """Return groups of rows of one place whose values are nearly the same: of each row, its group from 0.
 
-    The patients of a place stand in the order of their mean values and are cut into groups of at least ``least``, as
-    many as there can be (Domingo-Ferrer and Mateo-Sanz 2002, "Practical data-oriented microaggregation for statistical
-    disclosure control", IEEE Trans. Knowl. Data Eng. 14(1)). Where a place has fewer, they are one group.
+    The rows of a place stand in the order of their values and are cut as soon as ``least`` patients have a row in a
+    group; the last ones are with those before (Domingo-Ferrer and Mateo-Sanz 2002, "Practical data-oriented
+    microaggregation for statistical disclosure control", IEEE Trans. Knowl. Data Eng. 14(1)). A patient's rows need not
+    be in one group: they may be of different classes. Where a place has fewer patients, its rows are one group.
 
     values, places, patients: arrays of shape (n,).
     """
-    several = int(patients.max(initial=0)) + 1
-    people, of = np.unique(places * several + patients, return_inverse=True)
-    means, place = np.bincount(of, values) / np.bincount(of), people // several
-    _, first, inside = np.unique(place, return_index=True, return_counts=True)
-    cuts = np.maximum(inside // least, 1)
-    start = np.cumsum(cuts) - cuts
-    # The people of a place stand together, before they are sorted and after.
-    first, inside, cuts, start = (np.repeat(each, inside) for each in (first, inside, cuts, start))
-    groups = np.empty(len(people), np.int64)
-    groups[np.lexsort((means, place))] = start + (np.arange(len(people)) - first) * cuts // inside
-    return np.asarray(groups[of])
+    # Equal values by patient: rows in another order are in the same groups.
+    order = np.lexsort((patients, values, places))
+    first = np.flatnonzero(np.diff(places[order], prepend=-1))
+    begins, groups = np.zeros(len(order), np.int64), np.empty(len(order), np.int64)
+    for start, own in zip(first.tolist(), np.split(patients[order], first[1:]), strict=False):
+        begins[[start + cut for cut in _cuts(own.tolist(), least)]] = 1
+    groups[order] = np.cumsum(begins) - 1
+    return groups
+
+
+def _cuts(patients: list[int], least: int) -> list[int]:
+    """Return where each group begins."""
+    cuts, seen = [0], set[int]()
+    for place, patient in enumerate(patients):
+        if len(seen) >= least:
+            cuts.append(place)
+            seen = set()
+        seen.add(patient)
+    if len(cuts) > 1 and len(seen) < least:
+        del cuts[-1]
+    return cuts
 
 
 def similar(columns: Floats, kinds: Indices, patients: Indices, least: int) -> Indices:
@@ -74,14 +85,15 @@ def similar(columns: Floats, kinds: Indices, patients: Indices, least: int) -> I
     next; the last ones are all one (MDAV: Domingo-Ferrer and Torra 2005, "Ordinal, continuous and heterogeneous
     k-anonymity through microaggregation", Data Mining and Knowledge Discovery 11(2)). Where fewer of a kind are left,
     patients of other kinds are in the group. Very many patients are first cut in halves, at the middle of the column in
-    which they differ most. A patient's columns are the means of the rows.
+    which they differ most. A patient's columns are the means of the rows, and the kind is the lowest.
 
     columns: array of shape (n, d), finite, in scales that can be compared. kinds, patients: arrays of shape (n,).
     """
-    _, first, of, rows = np.unique(patients, return_index=True, return_inverse=True, return_counts=True)
-    people, kind = np.zeros((len(first), columns.shape[1])), kinds[first]
+    _, of, rows = np.unique(patients, return_inverse=True, return_counts=True)
+    people, kind = np.zeros((len(rows), columns.shape[1])), np.full(len(rows), kinds.max(initial=0))
     np.add.at(people, of, columns / rows[of][:, None])
-    groups, count, waiting = np.zeros(len(first), np.int64), 0, [np.arange(len(first))]
+    np.minimum.at(kind, of, kinds)
+    groups, count, waiting = np.zeros(len(rows), np.int64), 0, [np.arange(len(rows))]
     while waiting:
         left = waiting.pop()
         if len(left) > max(_TOGETHER, 2 * least):

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from shared.methods.treatment_policy import TreatmentPolicyOptions
 
 WARNING = (
-    "This is retrospective: the recorded actions were not chosen at random. Who was treated how depended on how ill"
+    "This is retrospective. Unless the recorded actions were drawn at random, who was treated how depended on how ill"
     " they were, also in ways that the data do not hold (confounding), so an action may only look better or worse than"
-    " it is. The policy must not guide treatment; whether it helps, only a trial could tell."
+    " it is. The policy must not guide treatment; whether it helps, only a trial of it could tell."
 )
 _EXTRAPOLATED = (
     "Where an action was hardly ever taken in patients like these, its value is extrapolated, and the largest of"

@@ -27,6 +27,15 @@ def test_a_group_has_so_many_patients_and_not_rows() -> None:
     assert [0] * 6 == alike([1, 2, 3, 4, 5, 6], [0] * 6, np.array([0, 0, 1, 1, 2, 2]))
 
 
+def test_rows_of_one_patient_with_different_values_are_in_different_groups() -> None:
+    """Or a patient with a row of each class would say nothing of either."""
+    assert [0, 1, 0, 1, 0, 1] == alike([0, 9, 1, 8, 2, 7], [0] * 6, np.array([0, 0, 1, 1, 2, 2]))
+
+
+def test_rows_that_are_left_over_are_with_those_before() -> None:
+    assert [0, 0, 1, 1, 1] == alike([1, 2, 3, 4, 5], [0] * 5, np.arange(5), 2)
+
+
 def similar(places: list[float], kinds: list[int], least: int = 2) -> list[int]:
     found = subsets.similar(np.array(places)[:, None], np.array(kinds), np.arange(len(kinds)), least)
     return np.unique(found, return_inverse=True)[1].tolist()
@@ -52,6 +61,14 @@ def test_a_group_is_of_patients_and_all_rows_of_one_are_in_it() -> None:
     patients = np.array([0, 0, 1, 2, 3, 3])
     found = subsets.similar(np.array([[0.0], [9.0], [5.0], [8.0], [9.0], [9.0]]), np.zeros(6, int), patients, 2)
     assert [1, 1, 1, 0, 0, 0] == np.unique(found, return_inverse=True)[1].tolist()[:6]
+
+
+def test_groups_do_not_depend_on_the_order_of_the_rows() -> None:
+    """A hospital that approves a study anew may read them in another one; the first patient has rows of two kinds."""
+    rows = np.array([[6.0], [8], [1], [3], [12]]), np.array([0, 1, 0, 1, 1]), np.array([0, 0, 1, 2, 3])
+    for order in (np.arange(5), np.arange(5)[::-1]):
+        found = subsets.similar(*(each[order] for each in rows), 2)
+        assert [1, 1, 1, 0, 0] == found[order].tolist()
 
 
 def test_columns_are_compared_by_their_deviation_and_what_is_missing_is_the_mean() -> None:
