@@ -72,7 +72,6 @@ class TreeMethod(PlainMethod, ABC):
     options: the method's own; ``bins``, ``max_depth``, ``min_samples_leaf`` and ``min_subset_patients`` are read here.
     """
 
-    outputs: ClassVar[str] = ""
     # Columns and numbers of nodes are weights here, too: what nodes say is bounded where they are read.
     state_norm_bound: ClassVar[float] = 1e9
     planted: int
